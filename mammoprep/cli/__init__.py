@@ -1,0 +1,56 @@
+"""The command line: one file a command; each declares options, calls one function and prints its result."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer import TyperException
+
+from mammoprep import __version__
+from mammoprep.errors import MammoprepError
+
+app = typer.Typer(
+    name="mammoprep",
+    help="From a raw mammography collection to a trained segmenter and scores that hold.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of the table.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mammoprep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """From a raw mammography collection to a trained segmenter and scores that hold."""
+
+
+def print_json(content: Any) -> None:
+    """Print one JSON object on stdout."""
+    sys.stdout.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 problems found, 2 wrong input or options (one line on stderr)."""
+    try:
+        code = app(list(arguments) if arguments is not None else None, standalone_mode=False)
+    except (MammoprepError, TyperException) as error:
+        text = error.format_message() if isinstance(error, TyperException) else str(error)
+        sys.stderr.write("mammoprep: " + " ".join(text.split()) + "\n")
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("mammoprep: stopped.\n")
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,1 @@
+"""Score panoptic predictions: matching, tally, scores, figures."""

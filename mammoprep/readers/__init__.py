@@ -1,0 +1,1 @@
+"""One file a data set: tables in, `Record`s out."""

@@ -1,0 +1,115 @@
+"""The one shape that every raw data set is read into."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Stage = Literal["table", "selection", "image", "finding"]
+"""Where something was left out: a row of a table; an image that the options did not ask for; an image file that could
+not be used (the only stage that `--max-skipped` counts); a finding of an image that was used."""
+
+PointXY = tuple[float, float]
+"""A point (x, y) in native pixels: pixel (row r, column c) covers [c, c + 1) x [r, r + 1), its centre is at + 0.5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A radiologist's rectangle in native pixels, half-open: x0 <= x < x1, y0 <= y < y1. It becomes a pseudo-mask."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Polygon:
+    """A ring of at least three points, closed or not, filled by the even-odd rule."""
+
+    points: tuple[PointXY, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ellipse:
+    """A filled ellipse; a circle has rx == ry. `theta` turns it, in radians, from the x axis towards the y axis."""
+
+    cx: float
+    cy: float
+    rx: float
+    ry: float
+    theta: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stroke:
+    """A polyline drawn with a round brush of `width` pixels; a single point becomes a disc of that diameter."""
+
+    points: tuple[PointXY, ...]
+    width: float
+
+
+Outline = Polygon | Ellipse | Stroke
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One lesion of one image.
+
+    `label` is its class under the chosen scheme, None where the scheme has none (it is then listed, not drawn);
+    `source` says where it stands, such as `finding_annotations.csv row 17`; `attributes` are the data set's own facts.
+    """
+
+    shape: Box | Outline
+    label: str | None
+    source: str
+    attributes: Mapping[str, str | int | float | list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image that the tables name, whether or not its file is there.
+
+    `source` is its POSIX path relative to the raw folder; `image_id` is the readable id, unique in the data set and
+    safe as a file name. `lesion_free` says that the data set itself calls the image free of findings. `size` is
+    (height, width) in native pixels as the tables state it, to be checked against the file; None where they do not.
+    """
+
+    source: str
+    image_id: str
+    patient_id: str
+    study_id: str = ""
+    laterality: Literal["L", "R", ""] = ""
+    view: str = ""
+    density: str = ""
+    split: str = ""
+    lesion_free: bool = False
+    size: tuple[int, int] | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something left out: what (`source`), when (`stage`) and why (`reason`). One line of skipped.csv."""
+
+    source: str
+    stage: Stage
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How one data set is read.
+
+    `labels` maps each label scheme to its class names in category order, the default scheme first. `markers` are names
+    in the raw folder by which the data set is recognised. `tables(root)` gives the annotation files that are read.
+    `read(root, labels=…)` yields one Record an image, and a Skipped for whatever belongs to no record; it opens no
+    pixels. What further options a data set has (`modality`, `normals`), `read` takes by keyword.
+    """
+
+    name: str
+    title: str
+    labels: Mapping[str, tuple[str, ...]]
+    markers: tuple[str, ...]
+    tables: Callable[[Path], tuple[Path, ...]]
+    read: Callable[..., Iterator[Record | Skipped]]

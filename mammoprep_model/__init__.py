@@ -1,0 +1,1 @@
+"""Panoptic segmenters for the data sets that `mammoprep` writes (extra `[model]`)."""

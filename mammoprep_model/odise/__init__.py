@@ -1,0 +1,1 @@
+"""M-ODISE: the paper's figure, a file a box."""

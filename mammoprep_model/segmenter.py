@@ -1,0 +1,52 @@
+"""The contract that every network here keeps: `loss(batch)` to train it, `predict(images)` to use it."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training images with their segments.
+
+    `images` (B, 3, H, W) in [0, 1], H and W multiples of 64, padded right and below with 0. For each image `masks`
+    (G, H, W) float32 of 0 and 1 and `labels` (G,) int64, an index into the data set's categories (things before
+    stuff); G may be 0. `image_ids` are panoptic.json's.
+    """
+
+    images: Tensor
+    masks: tuple[Tensor, ...]
+    labels: tuple[Tensor, ...]
+    image_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one image of H x W pixels, with Q masks (overlaps allowed) and C categories.
+
+    `masks` (Q, H, W) are logits: a mask is where they are above 0. `scores` (Q, C) in [0, 1] is each mask's
+    probability for each category; what is missing to 1 is "no object". `maps` (C, H, W) in [0, 1] is the probability
+    of each category at each pixel. All are detached, on the network's device.
+    """
+
+    masks: Tensor
+    scores: Tensor
+    maps: Tensor
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """A network of any family. It is also a `torch.nn.Module`."""
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Give the weighted loss terms, scalars with gradients; their sum is minimised."""
+        ...
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        """Segment images (B, 3, H, W) in [0, 1], H and W multiples of 64, one Prediction an image, no gradients."""
+        ...
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Give what must be saved: trained parameters, and parts that no pretrained source can give back."""
+        ...
