@@ -1,9 +1,8 @@
 """The command line: one file a command; each declares options, calls one function and prints its result."""
 
-import json
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import TyperException
@@ -13,16 +12,13 @@ from mammoprep.errors import MammoprepError
 
 app = typer.Typer(
     name="mammoprep",
-    help="From a raw mammography collection to a trained segmenter and scores that hold.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of the table.")]
 
-
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"mammoprep {__version__}")
         raise typer.Exit
@@ -31,15 +27,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """From a raw mammography collection to a trained segmenter and scores that hold."""
-
-
-def print_json(content: Any) -> None:
-    """Print one JSON object on stdout."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
