@@ -1,0 +1,192 @@
+"""Tables as people keep them: CSV or XLSX in any usual encoding, delimiter and spelling of columns, read to rows."""
+
+import csv
+import io
+import math
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+from mammoprep.errors import MammoprepError
+from mammoprep.records import Skipped
+
+_Line = tuple[int, list[str]]
+"""A line number as a person sees it, from 1, and the cells of the row that begins there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row. `where` says where it stands, such as `finding_annotations.csv row 17`; cells have no outer blanks."""
+
+    where: str
+    cells: Mapping[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        """Give a cell by the column's expected name; an optional column that is absent gives "" in every row."""
+        return self.cells[column]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rows of a table, and those that cannot be read as rows."""
+
+    rows: tuple[Row, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def find(root: Path, name: str) -> Path | None:
+    """Find `name` in a folder whatever its case, blanks and punctuation; None where there is nothing like it."""
+    try:
+        entries = sorted(root.iterdir(), key=lambda entry: (entry.name != name, entry.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise MammoprepError(f"{root} cannot be listed ({error.strerror}). Check its access rights.") from error
+    # Spreadsheet programs leave "~$table.xlsx" beside an open file, macOS "._table.xlsx".
+    visible = (entry for entry in entries if not entry.name.startswith((".", "~$")))
+    return next((entry for entry in visible if _plain(entry.name) == _plain(name)), None)
+
+
+def load(path: Path, *, columns: Sequence[str], optional: Sequence[str] = (), sheet: str = "") -> Table:
+    """Read the named columns of a CSV or XLSX file (told apart by content); of a workbook, the sheet named `sheet`.
+
+    CSV: UTF-8 or UTF-16 with or without mark, else Windows-1252; comma, semicolon or tab; any line ends; quoted line
+    breaks. A column matches whatever its case, blanks and punctuation. Blank rows are passed over.
+
+    Raises:
+        MammoprepError: the file is empty, unreadable, or lacks one of `columns`.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise MammoprepError(
+            f"{path} cannot be read ({error.strerror}). Check that it is a file you may read."
+        ) from error
+    if data.startswith(b"PK"):
+        lines = _workbook_lines(path, data, sheet=sheet)
+    else:
+        lines = _text_lines(path, data, columns=(*columns, *optional))
+    filled = [line for line in lines if any(line[1])]
+    if len(filled) < 2:
+        raise MammoprepError(f"{path} holds no rows. Download it again.")
+    header = filled[0][1]
+    _check_columns(path, header, columns)
+    places = {column: _place(header, column) for column in (*columns, *optional)}
+    return _table(path.name, filled[1:], places=places, width=len(header))
+
+
+def number(text: str) -> float | None:
+    """Give a cell's finite number; None where it holds none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def same(cell: str, other: str) -> bool:
+    """Say whether two cells hold the same number, or the same text whatever its case."""
+    return cell.casefold() == other.casefold() or (number(cell) is not None and number(cell) == number(other))
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _place(header: Sequence[str], column: str) -> int | None:
+    return next((place for place, cell in enumerate(header) if _plain(cell) == _plain(column)), None)
+
+
+def _check_columns(path: Path, header: Sequence[str], columns: Iterable[str]) -> None:
+    missing = [column for column in columns if _place(header, column) is None]
+    if not missing:
+        return
+    near = get_close_matches(missing[0], header, n=1, cutoff=0) or [""]
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    raise MammoprepError(
+        f"{path} has no column {missing[0]!r}{more}; the nearest is {near[0][:60]!r}. Use the table as it was released."
+    )
+
+
+def _table(file: str, lines: Iterable[_Line], *, places: Mapping[str, int | None], width: int) -> Table:
+    rows, skipped = [], []
+    for line, cells in lines:
+        where = f"{file} row {line}"
+        if len(cells) < width or any(cells[width:]):
+            skipped.append(Skipped(where, "table", "the row has another number of cells than the header"))
+        else:
+            rows.append(Row(where, {name: "" if i is None else cells[i] for name, i in places.items()}))
+    return Table(tuple(rows), tuple(skipped))
+
+
+def _text_lines(path: Path, data: bytes, *, columns: Sequence[str]) -> list[_Line]:
+    text = _decode(data)
+    if "\0" in text:
+        _refuse(path)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    header_of = {mark: next(csv.reader([first], delimiter=mark), []) for mark in ",;\t"}
+    known = {mark: sum(_place(header, column) is not None for column in columns) for mark, header in header_of.items()}
+    delimiter = max(known, key=lambda mark: known[mark])
+    try:
+        lines = [(line, [cell.strip() for cell in cells]) for line, cells in _parse(text, delimiter)]
+    except csv.Error as error:
+        raise MammoprepError(f"{path} cannot be read as CSV ({error}). Is a quotation mark left open?") from error
+    # Where the semicolon parts the cells, the comma is the decimal point.
+    return [(line, [_with_point(cell) for cell in cells]) for line, cells in lines] if delimiter == ";" else lines
+
+
+def _decode(data: bytes) -> str:
+    encodings = ("utf-16",) if data.startswith((b"\xff\xfe", b"\xfe\xff")) else ("utf-8-sig", "cp1252")
+    for encoding in encodings:
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return data.decode("latin-1")
+
+
+def _parse(text: str, delimiter: str) -> Iterator[_Line]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    line = 1
+    for cells in reader:
+        yield line, cells
+        line = reader.line_num + 1
+
+
+def _with_point(cell: str) -> str:
+    return cell.replace(",", ".") if re.fullmatch(r"[-+]?\d+,\d+", cell) else cell
+
+
+def _workbook_lines(path: Path, data: bytes, *, sheet: str) -> list[_Line]:
+    import openpyxl
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # openpyxl warns of styles and validations, which no row depends on
+            book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+            names = book.sheetnames
+            name = next((name for name in names if _plain(name) == _plain(sheet)), names[0] if len(names) == 1 else "")
+            rows = []
+            if name:
+                book[name].reset_dimensions()  # the stored extent of a sheet can be wrong
+                rows = [[_text(cell) for cell in row] for row in book[name].iter_rows(values_only=True)]
+    except Exception as error:  # openpyxl lets every error of zip, XML and its own types through
+        _refuse(path, cause=error)
+    if not name:
+        raise MammoprepError(f"{path} has no sheet {sheet!r} among {', '.join(names)}. Use the workbook as released.")
+    width = max(map(len, rows), default=0)
+    return [(line, row + [""] * (width - len(row))) for line, row in enumerate(rows, start=1)]
+
+
+def _text(cell: object) -> str:
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return "" if cell is None else str(cell).strip()
+
+
+def _refuse(path: Path, *, cause: Exception | None = None) -> NoReturn:
+    raise MammoprepError(f"{path} is neither CSV nor XLSX. Download it again, or save it as one of the two.") from cause

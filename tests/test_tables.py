@@ -1,0 +1,171 @@
+"""Tables as spreadsheet programs, downloads and people leave them."""
+
+import openpyxl
+import pytest
+
+from mammoprep.errors import MammoprepError
+from mammoprep.tables import find, load, number, same
+
+COLUMNS = ("image_id", "xmin")
+
+
+def write(folder, data, name="table.csv"):
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def cells(path, columns=COLUMNS, **options):
+    return [tuple(row[column] for column in columns) for row in load(path, columns=columns, **options).rows]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"image_id,xmin\na,1.5\nb,2\n",
+        b"image_id,xmin\r\na,1.5\r\nb,2\r\n",
+        b"image_id,xmin\ra,1.5\rb,2",
+        b"\xef\xbb\xbfimage_id,xmin\na,1.5\nb,2\n",
+        b"image_id;xmin\na;1,5\nb;2\n",
+        b"image_id\txmin\na\t1.5\nb\t2\n",
+        "image_id\txmin\r\na\t1.5\r\nb\t2\r\n".encode("utf-16"),
+        b"\n image_id , xmin \n a , 1.5 \n,\n\nb,2\n",
+        b'"#Image ID",XMIN,\n"a",1.5,\n"b",2,\n',
+        b"xmin,other,image_id\n1.5,x,a\n2,y,b\n",
+    ],
+    ids=["plain", "crlf", "cr", "mark", "semicolon", "tab", "utf-16", "blanks", "spelling", "order"],
+)
+def test_a_resaved_csv_gives_the_same_rows(tmp_path, data):
+    assert cells(write(tmp_path, data)) == [("a", "1.5"), ("b", "2")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-8-sig", "utf-16"])
+def test_letters_beyond_ascii_survive_every_encoding(tmp_path, encoding):
+    assert cells(write(tmp_path, "image_id,xmin\nç,1\n".encode(encoding))) == [("ç", "1")]
+
+
+def test_a_byte_that_windows_does_not_define_is_no_crash(tmp_path):
+    assert cells(write(tmp_path, b"image_id,xmin\n\x81,1\n")) == [("\x81", "1")]
+
+
+def test_a_row_knows_its_line_though_a_cell_has_a_line_break(tmp_path):
+    table = load(write(tmp_path, b'image_id,xmin\n"a\nb",1\n\nc,2\n'), columns=COLUMNS)
+
+    assert [row.where for row in table.rows] == ["table.csv row 2", "table.csv row 5"]
+    assert table.rows[0]["image_id"] == "a\nb"
+
+
+def test_rows_of_another_width_are_listed(tmp_path):
+    table = load(write(tmp_path, b"image_id,xmin\na,1,surplus\nb,2,,\nc\n"), columns=COLUMNS)
+
+    assert [row["image_id"] for row in table.rows] == ["b"]
+    assert [item.source for item in table.skipped] == ["table.csv row 2", "table.csv row 4"]
+    assert {item.stage for item in table.skipped} == {"table"}
+
+
+def test_a_decimal_comma_counts_only_where_the_semicolon_parts_the_cells(tmp_path):
+    assert cells(write(tmp_path, b'image_id,xmin\na,"1,5"\n')) == [("a", "1,5")]
+
+
+def test_an_optional_column_that_is_absent_is_blank(tmp_path):
+    table = load(write(tmp_path, b"image_id\na\n"), columns=("image_id",), optional=("tags",))
+
+    assert table.rows[0]["tags"] == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "holds no rows"),
+        (b"image_id,xmin\n", "holds no rows"),
+        (b"image_id,x_mni\na,1\n", "no column 'xmin'; the nearest is 'x_mni'"),
+        (b"one,two\na,1\n", "no column 'image_id' and 1 more"),
+        (b"\x00\x01\x02\x03", "neither CSV nor XLSX"),
+        (b"\xff\xfe\x00", "neither CSV nor XLSX"),
+        (b"PK\x03\x04 cut short", "neither CSV nor XLSX"),
+        (b'image_id,xmin\na,"' + b"x" * 140_000, "quotation mark"),
+    ],
+    ids=["empty", "header", "nearest", "all", "binary", "half", "zip", "quote"],
+)
+def test_a_table_that_cannot_be_read_is_one_line(tmp_path, data, says):
+    with pytest.raises(MammoprepError) as caught:
+        load(write(tmp_path, data), columns=COLUMNS)
+
+    assert says in str(caught.value)
+    assert str(tmp_path / "table.csv") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_in_place_of_a_table_is_one_line(tmp_path):
+    with pytest.raises(MammoprepError, match="cannot be read"):
+        load(tmp_path, columns=COLUMNS)
+
+
+def workbook(path, **sheets):
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        sheet = book.create_sheet(title)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_a_workbook_gives_text_with_whole_numbers_whole(tmp_path):
+    path = workbook(
+        tmp_path / "t.xlsx", other=[["x"]], All=[["image_id", "xmin "], [" a ", 4.0], [None, None], ["b", 1.5]]
+    )
+    table = load(path, columns=COLUMNS, sheet="all")
+
+    assert [(row.where, row["image_id"], row["xmin"]) for row in table.rows] == [
+        ("t.xlsx row 2", "a", "4"),
+        ("t.xlsx row 4", "b", "1.5"),
+    ]
+
+
+def test_a_workbook_is_known_by_its_content(tmp_path):
+    workbook(tmp_path / "t.xlsx", all=[["image_id", "xmin"], ["a", "3$2"]])
+
+    assert cells((tmp_path / "t.xlsx").rename(tmp_path / "t.csv"), sheet="all") == [("a", "3$2")]
+
+
+def test_the_only_sheet_is_taken_whatever_its_name(tmp_path):
+    assert cells(workbook(tmp_path / "t.xlsx", Sheet1=[["image_id", "xmin"], ["a", 1]]), sheet="all") == [("a", "1")]
+
+
+def test_a_missing_sheet_is_one_line(tmp_path):
+    path = workbook(tmp_path / "t.xlsx", one=[["image_id"]], two=[["image_id"]])
+
+    with pytest.raises(MammoprepError, match="no sheet 'all' among one, two"):
+        load(path, columns=("image_id",), sheet="all")
+
+
+def test_find_ignores_case_blanks_and_punctuation_and_lock_files(tmp_path):
+    for name in ("~$my_table.csv", "._my_table.csv", "My-Table .CSV"):
+        (tmp_path / name).touch()
+
+    assert find(tmp_path, "my_table.csv") == tmp_path / "My-Table .CSV"
+    assert find(tmp_path, "my_table.xlsx") is None
+    assert find(tmp_path / "nowhere", "my_table.csv") is None
+
+
+def test_find_prefers_the_exact_name(tmp_path):
+    for name in ("MY_TABLE.csv", "my_table.csv"):
+        (tmp_path / name).touch()
+
+    assert find(tmp_path, "my_table.csv") == tmp_path / "my_table.csv"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("2098.0", 2098.0), ("-1e1", -10.0), ("", None), ("nan", None), ("inf", None), ("1,5", None)]
+)
+def test_number(text, value):
+    assert number(text) == value
+
+
+@pytest.mark.parametrize(
+    ("cell", "other", "equal"), [("2800", "2800.0", True), ("l", "L", True), ("L", "R", False), ("nan", "", False)]
+)
+def test_same(cell, other, equal):
+    assert same(cell, other) is equal
