@@ -1,0 +1,55 @@
+"""One image file, DICOM or picture, as grey values for display, with the header facts that matter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoprep.pixels import dicom, picture, pixel_data
+from mammoprep.pixels.dicom import Facts
+from mammoprep.pixels.stored import MAX_PIXELS, PixelError
+from mammoprep.pixels.tones import check_window, render
+
+__all__ = ["MAX_PIXELS", "Facts", "Grey", "PixelError", "check_window", "read"]
+
+_ENVELOPED = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03"  # CMS enveloped data (RFC 5652): an encrypted file
+
+
+@dataclass(frozen=True)
+class Grey:
+    """Pixels (H, W) rendered for display, 0 = black … 65535 = white, with the header's facts."""
+
+    pixels: NDArray[np.uint16]
+    facts: Facts
+
+
+def read(path: Path, *, window: str = "auto") -> Grey:
+    """Read a DICOM, PNG, JPEG, PGM or TIFF file, told apart by content, and render it for display.
+
+    `window` is `auto` (the file's first VOI LUT, else its first window, else `full`), `full` (from the lowest to the
+    highest pixel that is no padding), `N` or `lut:N` (the file's Nth window or VOI LUT, from 1), `CENTER/WIDTH` in
+    modality units, or a window's explanation. Padding is black. A picture has no windows of its own: its `auto` keeps
+    the values as they are (8 bits times 257). Raises PixelError for a file that cannot be used and MammoprepError for
+    an ill-formed `window`.
+    """
+    check_window(window)
+    data = _load(path)
+    if dicom.recognise(data):
+        header = dicom.parse(data)
+        stored = pixel_data.decode(header.frame)
+        return Grey(render(stored, tones=header.tones, window=window), header.facts)
+    stored, tones = picture.read(data)
+    return Grey(render(stored, tones=tones, window=window), Facts())
+
+
+def _load(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PixelError(f"the file cannot be read ({error.strerror})") from error
+    if not data:
+        raise PixelError("the file is empty")
+    if _ENVELOPED in data[:64]:
+        raise PixelError("the file is encrypted")
+    return data

@@ -1,0 +1,55 @@
+"""Pixels as a file holds them, and what every file is checked for."""
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoprep.errors import MammoprepError
+
+Stored = NDArray[np.uint8] | NDArray[np.uint16]
+"""Pixel cells (H, W) as decoded: sign, overlay bits and padding not yet told apart."""
+
+MAX_PIXELS = 2**26
+"""Pixels an image may have, checked before memory is taken. Film digitised at 43 µm has 40 million."""
+
+_quiet = threading.Lock()
+
+
+class PixelError(MammoprepError):
+    """A file whose pixels cannot be used. Its text is the reason alone: no path, nothing of the patient."""
+
+
+def check_size(rows: int, columns: int) -> None:
+    """Refuse an image without pixels or with more than MAX_PIXELS."""
+    if not 0 < rows * columns <= MAX_PIXELS:
+        raise PixelError(f"the header says {rows} rows and {columns} columns; 1 to {MAX_PIXELS} pixels are possible")
+
+
+def one_channel(values: NDArray[Any]) -> Stored:
+    """Give the grey (H, W) of a colour array (H, W, 3) whose channels are equal."""
+    first: Stored = np.ascontiguousarray(values[..., 0])
+    if not (np.array_equal(first, values[..., 1]) and np.array_equal(first, values[..., 2])):
+        raise PixelError("the image is in colour")
+    return first
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Silence pydicom and Pillow, whose warnings may quote the header.
+
+    Warning filters belong to the whole process, so only one thread at a time changes them.
+    """
+    logger = logging.getLogger("pydicom")
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        disabled, logger.disabled = logger.disabled, True
+        try:
+            yield
+        finally:
+            logger.disabled = disabled

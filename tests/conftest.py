@@ -1,0 +1,117 @@
+"""What more than one test file needs: a small DATASET, and a network of two layers that keeps the contract."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from mammoprep import panoptic
+
+if TYPE_CHECKING:
+    from mammoprep_model.config import Preset
+
+CATEGORIES = panoptic.make_categories(["BI-RADS 3", "BI-RADS 4"])
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Write six images of 48 x 32 pixels with a lesion each, in three folds."""
+    root = tmp_path / "dataset"
+    for folder in ("images", "panoptic"):
+        (root / folder).mkdir(parents=True)
+    images = [_write_image(root, number) for number in range(1, 7)]
+    panoptic.write_panoptic(root, categories=CATEGORIES, images=images)
+    folds = [{"val": [k, k + 3], "train": [n for n in range(1, 7) if n not in (k, k + 3)]} for k in (1, 2, 3)]
+    (root / "folds.json").write_text(json.dumps({"k": 3, "seed": 0, "folds": folds}))
+    return root
+
+
+def _write_image(root: Path, number: int) -> panoptic.Image:
+    """A breast of 60 in the left half, and in it a square lesion, brighter in class 2 than in class 1."""
+    ids = np.full((48, 32), 4, dtype=np.int32)
+    ids[:, :16] = 3
+    kind = 1 + number % 2
+    ids[4 * number : 4 * number + 8, 4:12] = 1
+    grey = np.choose(ids, [0, 100 + 60 * kind, 0, 60, 5]).astype(np.uint8)
+    name = f"case-{number}"
+    panoptic.write_png(root / "images" / f"{name}.png", grey)
+    panoptic.write_ids(root / "panoptic" / f"{name}.png", ids)
+    of_class = {1: kind, 3: 3, 4: 4}
+    segments = tuple(
+        panoptic.Segment(id_, label, int((ids == id_).sum()), panoptic.mask_box(ids == id_))
+        for id_, label in of_class.items()
+    )
+    return panoptic.Image(number, name, 48, 32, segments)
+
+
+@pytest.fixture
+def small_preset() -> "Preset":
+    """Give settings with which a training run takes a fraction of a second."""
+    from mammoprep_model.config import ModelConfig, Preset, TrainConfig
+
+    train = TrainConfig(
+        size=64,
+        crop=64,
+        scale=(0.8, 1.2),
+        steps=6,
+        batch_size=2,
+        learning_rate=1e-2,
+        warmup_steps=2,
+        clip_norm=1.0,
+        mixed_precision=False,
+        checkpoint_every=2,
+    )
+    return Preset("tiny", "two layers", ModelConfig(diffusion="tiny"), train)
+
+
+@pytest.fixture
+def fake_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Put a network of two layers in the place of the real one; give the function that builds it."""
+    import torch
+    from torch import Tensor, nn
+    from torch.nn import functional
+
+    from mammoprep_model import checkpoint
+    from mammoprep_model.segmenter import Batch, Prediction
+
+    torch.set_num_threads(1)  # many tests at once are faster so
+
+    class Fake(nn.Module):
+        """One mask a category; its loss draws random numbers, as a loss on random points does."""
+
+        def __init__(self, count: int) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.GroupNorm(2, 8), nn.Conv2d(8, count, 1))
+            self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+        def loss(self, batch: Batch) -> dict[str, Tensor]:
+            logits = functional.interpolate(self.body(batch.images), scale_factor=4.0)
+            terms = [logits.sum() * 0]
+            for image, masks, labels in zip(logits, batch.masks, batch.labels, strict=True):
+                chosen = image[labels] + 0.1 * torch.rand_like(masks)
+                terms.append(
+                    functional.binary_cross_entropy_with_logits(chosen, masks) if len(labels) else image.sum() * 0
+                )
+            total = torch.stack(terms).sum()
+            return {"mask": total, "class": 0.01 * logits.square().mean()}
+
+        @torch.no_grad()
+        def predict(self, images: Tensor) -> list[Prediction]:
+            logits = functional.interpolate(self.body(images), scale_factor=4.0)
+            scores = 0.9 * torch.eye(logits.shape[1], device=images.device)
+            return [Prediction(masks, scores, masks.softmax(0)) for masks in logits]
+
+        def trained_state(self) -> dict[str, Tensor]:
+            return dict(self.body.state_dict())
+
+        def load_trained(self, state: Mapping[str, Tensor]) -> None:
+            self.body.load_state_dict(dict(state))
+
+    def build(config: object, *, categories: Sequence[panoptic.Category], weights: Mapping[str, str]) -> Fake:
+        return Fake(len(categories))
+
+    monkeypatch.setattr(checkpoint, "build", build)
+    return build
