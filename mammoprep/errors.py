@@ -8,6 +8,16 @@ from pathlib import Path
 class MammoprepError(Exception):
     """Something in the input or the options is wrong; its text is the one line that the user reads."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let the error come back from a worker process, whatever its class takes to be made."""
+        return _rebuild, (type(self), str(self))
+
+
+def _rebuild(kind: type[MammoprepError], text: str) -> MammoprepError:
+    error = kind.__new__(kind, text)
+    error.args = (text,)
+    return error
+
 
 class MissingFileError(MammoprepError):
     """A file or folder that should be there is not."""

@@ -1,0 +1,112 @@
+"""PREDICTIONS scored whole, a RUN folder fold by fold, each on its own validation images."""
+
+import hashlib
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mammoprep import panoptic
+from mammoprep.errors import MammoprepError, MissingFileError
+from mammoprep.evaluation.matching import Matching
+from mammoprep.evaluation.report import Report
+from mammoprep.evaluation.scores import over_folds, score
+from mammoprep.evaluation.tally import tally
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How predictions are scored; `workers` changes no figure."""
+
+    matching: Matching = "one-to-one"
+    missing_as_empty: bool = False
+    workers: int = 1
+
+
+DEFAULTS = Options()
+
+
+def evaluate(
+    source: Path,
+    predictions: Path | None = None,
+    *,
+    on: Path | None = None,
+    options: Options = DEFAULTS,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Score PREDICTIONS for a DATASET, or a RUN on the validation images of each fold that it has predicted.
+
+    `on` is the data set of a RUN where it is not the one that run.json names.
+    """
+    if predictions is not None:
+        if on is not None:
+            raise MammoprepError(
+                "--on names the data set of a RUN. Beside PREDICTIONS the DATASET is the first argument."
+            )
+        return _evaluate(source, predictions, None, options=options, on_progress=on_progress)
+    run = _read_run(source)
+    dataset = on or _dataset(source, run.get("dataset"))
+    _check_folds(source, dataset, run.get("folds_sha256"))
+    reports = []
+    for fold, path in _folds(source).items():
+        _, validation = panoptic.load_fold(dataset, fold)
+        report = _evaluate(dataset, path, validation, options=options, on_progress=on_progress)
+        reports.append(replace(report, fold=fold))
+    report = over_folds(reports)
+    planned = run.get("folds")
+    absent = set(planned if isinstance(planned, list) else []) - {fold.fold for fold in report.folds}
+    reasons = {f"fold {fold}": "the run has no predictions of it" for fold in sorted(absent)}
+    return replace(report, not_given={**report.not_given, **reasons})
+
+
+def _evaluate(
+    dataset: Path,
+    predictions: Path,
+    image_ids: Collection[int] | None,
+    *,
+    options: Options,
+    on_progress: Callable[[int, int], None] | None,
+) -> Report:
+    tallied = tally(
+        dataset,
+        predictions,
+        image_ids=image_ids,
+        missing_as_empty=options.missing_as_empty,
+        workers=options.workers,
+        on_progress=on_progress,
+    )
+    return score(tallied, matching=options.matching)
+
+
+def _read_run(run: Path) -> dict[str, Any]:
+    content = panoptic.read_json(run / "run.json", hint="Name a RUN, or a DATASET and its PREDICTIONS.")
+    if not isinstance(content, dict):
+        raise MammoprepError(f"{run / 'run.json'} was not written by `mammoprep train`. Name its RUN.")
+    return content
+
+
+def _dataset(run: Path, named: Any) -> Path:
+    if not isinstance(named, str):
+        raise MammoprepError(f"{run / 'run.json'} does not name its data set. Say --on DATASET.")
+    if not Path(named).is_dir():
+        raise MissingFileError(Path(named), hint=f"{run} was trained on it. Say --on DATASET if it was moved.")
+    return Path(named)
+
+
+def _check_folds(run: Path, dataset: Path, trained_on: Any) -> None:
+    """Refuse folds that were made again since: the run would be scored on images that it has seen."""
+    path = dataset / "folds.json"
+    if trained_on and path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != trained_on:
+        raise MammoprepError(
+            f"{path} is not the one that {run} was trained with. Say --on that data set, or train again."
+        )
+
+
+def _folds(run: Path) -> dict[int, Path]:
+    """Find the predictions of each fold, in the order of the folds."""
+    numbers = {path: re.fullmatch(r"fold-(\d+)", path.parent.name) for path in run.glob("fold-*/predictions")}
+    found = {int(number[1]): path for path, number in numbers.items() if number}
+    if not found:
+        raise MammoprepError(f"{run} holds no fold-*/predictions. `mammoprep train` writes them at its end.")
+    return dict(sorted(found.items()))
