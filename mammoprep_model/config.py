@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from mammoprep.errors import MammoprepError
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -36,3 +38,76 @@ class TrainConfig:
     """Score above which a mask enters the panoptic map."""
     overlap_threshold: float = 0.8
     """Share of a mask that must stay visible in the panoptic map."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a network of the ODISE family is made of. The defaults are M-ODISE's; parts are names of `weights.SOURCES`.
+
+    A part called `tiny` is small, random and needs no weights.
+    """
+
+    diffusion: str = "mam-e"
+    """The UNet, VAE and empty-prompt encoding whose activations are the features."""
+    diffusion_frozen: bool = True
+    """False trains the UNet and the VAE too."""
+    image_encoder: str = "biomedclip"
+    """Sees each window for the implicit captioner."""
+    text_encoder: str = "biomedclip"
+    """Encodes the class names."""
+    synonyms: bool = True
+    """Let each class also be found under its plain-language names; False: the bare name alone."""
+    time_embedding: bool = True
+    """Let the captioner add a term to the UNet's time embedding too."""
+    window: int = 512
+    """Side of the windows that the backbone sees, a multiple of 64; smaller images are seen whole."""
+    checkpointing: bool = True
+    """Recompute the UNet's activations in the backward pass instead of keeping them."""
+    projection: int = 512
+    """Channels of the four feature maps."""
+    hidden: int = 256
+    """Width of queries, mask features and the class embedding; a multiple of 32."""
+    heads: int = 8
+    queries: int = 100
+    encoder_layers: int = 6
+    """Deformable-attention layers of the pixel decoder."""
+    encoder_feedforward: int = 1024
+    decoder_layers: int = 9
+    """Masked-attention layers; there is one set of masks more than layers."""
+    decoder_feedforward: int = 2048
+    class_weight: float = 2.0
+    mask_weight: float = 5.0
+    dice_weight: float = 5.0
+    no_object_weight: float = 0.1
+    """Weight of "no object" inside the cross-entropy."""
+    points: int = 12544
+    """Points of a mask at which matching and losses look."""
+    oversample_ratio: float = 3.0
+    importance_ratio: float = 0.75
+    """Share of the points that are the most uncertain ones of `oversample_ratio` times as many."""
+
+    def __post_init__(self) -> None:
+        layers = (self.encoder_layers, self.decoder_layers, self.encoder_feedforward, self.decoder_feedforward)
+        sizes = (self.window, self.projection, self.hidden, self.heads, self.queries, self.points, *layers)
+        rules = {
+            "sizes and layers must be at least 1": min(sizes) >= 1,
+            "window must be a multiple of 64": self.window % 64 == 0,
+            "projection must be a multiple of 16": self.projection % 16 == 0,
+            "hidden must be a multiple of 32 and of heads": self.hidden % 32 == 0
+            and self.hidden % max(self.heads, 1) == 0,
+            "importance_ratio must lie in 0 … 1": 0 <= self.importance_ratio <= 1,
+            "oversample_ratio must be at least 1": self.oversample_ratio >= 1,
+        }
+        for rule, kept in rules.items():
+            if not kept:
+                raise MammoprepError(f"A model cannot have these values: {rule}.")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named system: values only."""
+
+    name: str
+    summary: str
+    model: ModelConfig
+    train: TrainConfig

@@ -1,5 +1,6 @@
 """The contract that every network here keeps: `loss(batch)` to train it, `predict(images)` to use it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -49,4 +50,8 @@ class Segmenter(Protocol):
 
     def trained_state(self) -> dict[str, Tensor]:
         """Give what must be saved: trained parameters, and parts that no pretrained source can give back."""
+        ...
+
+    def load_trained(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `trained_state` gave; a tensor too many, too few or of another shape is an error."""
         ...

@@ -1,13 +1,16 @@
 """The command line: one file a command; each declares options, calls one function and prints its result."""
 
+import re
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Annotated
 
 import typer
 from typer import TyperException
 
 from mammoprep import __version__
+from mammoprep.cli import convert, demo, evaluate, folds, predict, train
 from mammoprep.errors import MammoprepError
 
 app = typer.Typer(
@@ -33,12 +36,28 @@ def _root(
     """From a raw mammography collection to a trained segmenter and scores that hold."""
 
 
+app.add_typer(convert.app, name="convert")
+app.command()(folds.folds)
+app.command()(train.train)
+app.command()(predict.predict)
+app.command()(evaluate.evaluate)
+app.command()(demo.demo)
+
+
+def _with_nearest(text: str) -> str:
+    """Name the choice nearest to a value that is none of an option's choices."""
+    text = text.replace("Value error, ", "")
+    wrong = re.search(r"'([^']*)' is not one of (.*)", text)
+    near = get_close_matches(wrong[1], re.findall(r"'([^']*)'", wrong[2]), n=1, cutoff=0.5) if wrong else ()
+    return f"{text} Did you mean {near[0]!r}?" if near else text
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 problems found, 2 wrong input or options (one line on stderr)."""
     try:
         code = app(list(arguments) if arguments is not None else None, standalone_mode=False)
     except (MammoprepError, TyperException) as error:
-        text = error.format_message() if isinstance(error, TyperException) else str(error)
+        text = _with_nearest(error.format_message()) if isinstance(error, TyperException) else str(error)
         sys.stderr.write("mammoprep: " + " ".join(text.split()) + "\n")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):

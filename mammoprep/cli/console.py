@@ -39,7 +39,8 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
 
     rate = TextColumn("{task.fields[rate]}")
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task(title, total=None, rate="")
 
         def move(done: int, total: int) -> None:

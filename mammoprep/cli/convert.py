@@ -1,0 +1,198 @@
+"""`mammoprep convert <data set> RAW OUT`: a sub-command a data set, the same options after each."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mammoprep.cli import console
+from mammoprep.errors import MammoprepError
+
+if TYPE_CHECKING:
+    from mammoprep.convert import Options, Summary, Work
+
+app = typer.Typer(no_args_is_help=True)
+
+MOST_REASONS = 10
+"""Reasons of a stage that the table shows; skipped.csv has all."""
+
+Raw = Annotated[Path, typer.Argument(metavar="RAW", help="Raw folder, as downloaded. Only read.", show_default=False)]
+Out = Annotated[
+    Path, typer.Argument(metavar="OUT", help="DATASET folder to write: whole or not at all.", show_default=False)
+]
+
+
+@app.callback()
+def _convert() -> None:
+    """Convert a raw data set to a DATASET: images, COCO-panoptic segments, and what was left out and why."""
+
+
+def _image(text: str, **settings: Any) -> Any:
+    return typer.Option(help=text, rich_help_panel="Images", **settings)
+
+
+def _mask(text: str, **settings: Any) -> Any:
+    return typer.Option(help=text, rich_help_panel="Boxes to masks", **settings)
+
+
+def _run(text: str, *names: str, **settings: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel="Run", **settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What every data set's sub-command takes: a field is an option."""
+
+    long_side: Annotated[int, _image("Longer side of stored images in pixels, never upscaled; 0 = native.")] = 1024
+    bits: Annotated[Literal[8, 16], _image("Bits a stored pixel.")] = 8
+    window: Annotated[str, _image("auto, full, N, lut:N, CENTER/WIDTH, or a window's explanation.")] = "auto"
+    stuff: Annotated[str, _image("Classes of what is no finding: breast,background or background.")] = (
+        "breast,background"
+    )
+    recipe: Annotated[Literal["paper"], _mask("What the options below start from.")] = "paper"
+    sigma: Annotated[float | None, _mask("Gaussian blur in native pixels.", show_default="7")] = None
+    threshold: Annotated[Literal["otsu", "multi-otsu"] | None, _mask("Method tried first.", show_default="otsu")] = None
+    hull: Annotated[
+        Literal["concave", "alpha", "convex", "none"] | None, _mask("What encloses a mask.", show_default="concave")
+    ] = None
+    hull_ratio: Annotated[float | None, _mask("Concave hull: 0 = tightest, 1 = convex.", show_default="0.2")] = None
+    min_area: Annotated[
+        int | None, _mask("Smaller components, in native pixels, are left out.", show_default="150")
+    ] = None
+    workers: Annotated[int | None, _run("Processes.", show_default="cores, capped by free memory")] = None
+    resume: Annotated[bool, _run("Go on with an interrupted run.", "--resume")] = False
+    overwrite: Annotated[bool, _run("Replace OUT, or an interrupted run.", "--overwrite")] = False
+    limit: Annotated[int | None, _run("Take only the first N images.", show_default="all")] = None
+    dry_run: Annotated[bool, _run("Count, write nothing.", "--dry-run")] = False
+    max_skipped: Annotated[int, _run("Exit with 1 when more image files than this were skipped.", min=0)] = 0
+    json: console.Json = False
+
+    def options(self, labels: str, own: Mapping[str, str | bool]) -> "Options":
+        """Give what decides the result."""
+        from mammoprep.convert import RECIPES, Options
+
+        changes = {name: getattr(self, name) for name in ("sigma", "threshold", "hull", "hull_ratio", "min_area")}
+        return Options(
+            labels=labels,
+            long_side=self.long_side,
+            bits=self.bits,
+            stuff=tuple(name.strip() for name in self.stuff.split(",")),
+            window=self.window,
+            recipe=replace(RECIPES[self.recipe], **{k: value for k, value in changes.items() if value is not None}),
+            reader=own,
+            limit=self.limit,
+        )
+
+    def work(self, move: Callable[[int, int], None]) -> "Work":
+        """Give how it is done."""
+        from mammoprep.convert import Work
+
+        if self.resume and self.overwrite:
+            raise MammoprepError(
+                "--resume goes on with an interrupted run, --overwrite begins anew. Say only --resume."
+            )
+        existing: Literal["refuse", "resume", "overwrite"] = "resume" if self.resume else "refuse"
+        return Work(workers=self.workers, existing="overwrite" if self.overwrite else existing, on_progress=move)
+
+
+def _with_common(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command that takes a `common` the options of Common in its place."""
+    signature = inspect.signature(command)
+    own = [parameter for parameter in signature.parameters.values() if parameter.name != "common"]
+
+    @wraps(command)
+    def with_common(**values: Any) -> int:
+        return command(**{parameter.name: values.pop(parameter.name) for parameter in own}, common=Common(**values))
+
+    shared = inspect.signature(Common).parameters.values()
+    with_common.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
+    return with_common
+
+
+@app.command("vindr")
+@_with_common
+def vindr(
+    raw: Raw,
+    out: Out,
+    labels: Annotated[Literal["birads", "breast-birads", "finding"], typer.Option(help="Label scheme.")] = "birads",
+    *,
+    common: Common,
+) -> int:
+    """VinDr-Mammo: the PhysioNet folder, DICOM with radiologists' boxes."""
+    return _convert_with("vindr", raw, out=out, options=common.options(labels, {}), common=common)
+
+
+@app.command("cdd-cesm")
+@_with_common
+def cdd_cesm(
+    raw: Raw,
+    out: Out,
+    labels: Annotated[Literal["pathology", "birads"], typer.Option(help="Label scheme.")] = "pathology",
+    modality: Annotated[Literal["both", "low-energy", "subtracted"], typer.Option(help="Images to take.")] = "both",
+    normals: Annotated[bool, typer.Option("--normals", help="Add the lesion-free images.")] = False,
+    *,
+    common: Common,
+) -> int:
+    """CDD-CESM: the TCIA folder, JPEG with radiologists' outlines."""
+    own = {"modality": modality, "normals": normals}
+    return _convert_with("cdd-cesm", raw, out=out, options=common.options(labels, own), common=common)
+
+
+def _convert_with(name: str, raw: Path, *, out: Path, options: "Options", common: Common) -> int:
+    from mammoprep import convert
+    from mammoprep.readers import READERS, check_root
+
+    reader = READERS[name]
+    check_root(reader, raw)
+    if common.dry_run:
+        summary = convert.preview(reader, raw, options=options)
+    else:
+        was_there = common.resume and convert.is_complete(out)
+        try:
+            with console.progress("Converting") as move:
+                summary = convert.convert(reader, raw, out=out, options=options, work=common.work(move))
+        except KeyboardInterrupt:
+            console.note("Stopped. What is done is kept; the same command with --resume goes on from here.")
+            raise
+        console.note(f"{out} was complete already." if was_there else f"Wrote {out}. Next: mammoprep folds {out}")
+    _print(summary, json=common.json)
+    if summary.skipped_images > common.max_skipped:
+        console.note(
+            f"{summary.skipped_images} image files were skipped, more than --max-skipped {common.max_skipped}."
+        )
+        return 1
+    return 0
+
+
+def _print(summary: "Summary", *, json: bool) -> None:
+    if json:
+        console.print_json(summary.to_json())
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for title, counts in _sections(summary):
+        table.add_section()
+        if title:
+            table.add_row(Text(title, style="bold"))
+        for name, count in counts.items():
+            table.add_row(Text(("  " if title else "") + name), str(count))
+    console.stdout().print(table)
+
+
+def _sections(summary: "Summary") -> Iterator[tuple[str, Mapping[str, int]]]:
+    yield "", {"images": summary.images, "patients": summary.patients}
+    yield "findings", summary.findings
+    if summary.pseudo_masks:
+        yield "pseudo-masks", {**summary.pseudo_masks, "not by the first method": summary.fallbacks}
+    for stage, reasons in summary.skipped.items():
+        shown = dict(list(reasons.items())[:MOST_REASONS])
+        rest = sum(reasons.values()) - sum(shown.values())
+        yield f"skipped: {stage}", {**shown, **({"for other reasons, see skipped.csv": rest} if rest else {})}

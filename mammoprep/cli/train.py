@@ -1,0 +1,156 @@
+"""`mammoprep train`: a network on one fold or all folds of a DATASET."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mammoprep.cli import console
+from mammoprep.cli.extra import require_model
+from mammoprep.errors import MammoprepError
+
+if TYPE_CHECKING:
+    from mammoprep_model.log import Step
+
+Device = Literal["auto", "cpu", "cuda"]
+AT = (0.1, 0.25, 0.5)
+"""IoU thresholds of the scores shown at the end."""
+
+
+def train(
+    dataset: Annotated[Path, typer.Argument(help="DATASET with folds.json.")],
+    model: Annotated[str | None, typer.Option(help="Preset: tiny, m-odise. `mammoprep models` lists them.")] = None,
+    fold: Annotated[str | None, typer.Option(help="Fold to validate on, 0 … k-1, or all.", show_default="0")] = None,
+    out: Annotated[Path | None, typer.Option(help="RUN folder.", show_default="runs/MODEL-fold-FOLD")] = None,
+    weights: Annotated[list[str] | None, typer.Option(help="Where a part lies: mam-e=DIR. May be repeated.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A value: train.lr=1e-4. May be repeated.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Start of every random stream.", show_default="0")] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out as if it had not stopped.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    json: console.Json = False,
+) -> int | None:
+    """Train a network, then predict and score the validation images.
+
+    Ctrl-C or SIGTERM finishes the step and writes a checkpoint; --resume goes on from there, to the last digit.
+    On --resume the model, fold, seed and settings are those of the run; --set train.… may change them from there on.
+    """
+    require_model()
+    from mammoprep_model import checkpoint, settings, trainer, zoo
+    from mammoprep_model.interrupts import Stopped
+
+    number = None if fold is None else _parse_fold(fold)
+    out = out or Path("runs") / f"{model or 'tiny'}-fold-{number or 0}"
+    if resume:
+        choices = checkpoint.read_choices(out)
+    elif model:
+        choices = checkpoint.Choices(zoo.preset(model), fold=0, seed=0)
+    else:
+        raise MammoprepError(f"Name a preset: --model {' or --model '.join(zoo.PRESETS)}.")
+    preset = zoo.preset(model) if model and model != choices.preset.name else choices.preset
+    try:
+        with _live() as (on_step, on_predict):
+            trainer.train(
+                dataset,
+                out=out,
+                preset=settings.change(preset, set_ or []),
+                fold=choices.fold if number is None else number,
+                seed=choices.seed if seed is None else seed,
+                session=trainer.Session(
+                    weights=parse_weights(weights or []),
+                    device=device,
+                    resume=resume,
+                    overwrite=overwrite,
+                    on_step=on_step,
+                    on_predict=on_predict,
+                ),
+            )
+    except Stopped as stopped:
+        console.note(f"mammoprep: {stopped} Continue with: mammoprep train {dataset} --out {out} --resume")
+        return 130
+    try:
+        _report(dataset, out, json=json)
+    except MammoprepError as error:
+        console.note(f"mammoprep: {out} is trained, but could not be scored. {error}")
+        return 1
+    return None
+
+
+def _report(dataset: Path, out: Path, *, json: bool) -> None:
+    """Print how well each fold's validation images were segmented; `evaluate` says more."""
+    from mammoprep.evaluation import runs
+
+    with console.progress("evaluate") as on_progress:
+        content = runs.evaluate(out, on=dataset, on_progress=on_progress).to_json()
+    scores = {
+        fold["fold"]: {name: _at(content, fold["sweep"][name]) for name in ("PQ", "AP")} for fold in content["folds"]
+    }
+    if json:
+        console.print_json({"run": str(out), "folds": scores})
+        return
+    for fold, curves in scores.items():
+        console.stdout().print(f"fold {fold}: {'; '.join(_line(name, values) for name, values in curves.items())}")
+    console.stdout().print(f"{out} holds the run. All scores: mammoprep evaluate {out} --iou-sweep")
+
+
+def _at(content: Mapping[str, Any], curve: Sequence[float] | None) -> dict[str, float] | None:
+    """Give a curve at a few thresholds; None where it was not given."""
+    if curve is None:
+        return None
+    return {str(threshold): curve[content["thresholds"].index(threshold)] for threshold in AT}
+
+
+def _line(name: str, values: Mapping[str, float] | None) -> str:
+    if not values:
+        return f"{name} not given"
+    return f"{name} " + ", ".join(f"{value:.1%} at IoU {threshold}" for threshold, value in values.items())
+
+
+def parse_weights(options: Sequence[str]) -> dict[str, str]:
+    """Read `part=PATH` options."""
+    for option in options:
+        if "=" not in option:
+            raise MammoprepError(f"--weights {option!r} is not understood. Write it as mam-e=DIR.")
+    return dict(option.split("=", 1) for option in options)
+
+
+def _parse_fold(text: str) -> int | Literal["all"]:
+    if text == "all":
+        return "all"
+    if not text.isdecimal():
+        raise MammoprepError(f"--fold {text!r} is neither a number from 0 nor all.")
+    return int(text)
+
+
+@contextmanager
+def _live() -> Iterator[tuple[Callable[["Step"], None], Callable[[int, int], None]]]:
+    """Show loss, images/s, memory and remaining time on stderr; a line a tenth where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[facts]}"),
+        TimeRemainingColumn(),
+    )
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task("", total=None, facts="")
+
+        def on_step(step: "Step") -> None:
+            facts = f"loss {step.total:.3f}  {step.images_per_second:.1f} images/s  {step.peak_memory:,.0f} MiB"
+            title = f"train fold {step.fold}"
+            bar.update(task, description=title, completed=step.number, total=step.steps, facts=facts)
+            if not screen.is_terminal and step.number % max(1, step.steps // 10) == 0:
+                console.note(f"{title}: step {step.number}/{step.steps}  {facts}")
+
+        def on_predict(done: int, total: int) -> None:
+            bar.update(task, description="predict", completed=done, total=total, facts="")
+
+        yield on_step, on_predict

@@ -1,0 +1,226 @@
+"""One image on its way into a DATASET: from its record to the stored image, its map of segments and its row."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mammoprep import anatomy, outlines, panoptic, pixels, pseudo_mask
+from mammoprep.convert import layers
+from mammoprep.convert.layers import Grid, Layer
+from mammoprep.convert.options import Options
+from mammoprep.errors import MammoprepError
+from mammoprep.panoptic import Category, Ids, Image, Mask, Segment
+from mammoprep.pixels import Facts, Grey, PixelError
+from mammoprep.records import Box, Finding, Record, Skipped
+
+COLUMNS = (
+    *("image_id", "patient_id", "study_id", "laterality", "view", "density", "split", "native_height", "native_width"),
+    *("crop_x0", "crop_y0", "scale_x", "scale_y", "pixel_spacing_mm", "manufacturer", "n_findings", "lesion_free"),
+    "source",
+)
+"""The columns of cases.csv."""
+NOT_THERE = "the file is not there"
+"""Why an image is skipped whose file is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all images of a run share: `root` is read, `out` holds the folders images/ and panoptic/."""
+
+    root: Path
+    out: Path
+    options: Options
+    categories: tuple[Category, ...]
+
+    def class_id(self, name: str) -> int:
+        """Give a class's id."""
+        return next(category.id for category in self.categories if category.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What became of one record: `image` is None where it was skipped; `skipped` says why, also of its findings.
+
+    `number` is the integer image id, `row` a line of cases.csv, `instances` are COCO's annotations, without ids.
+    """
+
+    number: int
+    skipped: tuple[Skipped, ...] = ()
+    image: Image | None = None
+    row: Mapping[str, str | int | float] = field(default_factory=dict)
+    instances: tuple[Mapping[str, Any], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what `from_json` reads."""
+        return {
+            "number": self.number,
+            "skipped": [asdict(skipped) for skipped in self.skipped],
+            "image": self.image.to_json() if self.image else None,
+            "segments": [segment.to_json() for segment in self.image.segments] if self.image else [],
+            "row": self.row,
+            "instances": self.instances,
+        }
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Case":
+        """Read what `to_json` gave."""
+        return cls(
+            number=entry["number"],
+            skipped=tuple(Skipped(**skipped) for skipped in entry["skipped"]),
+            image=Image.from_json(entry["image"], entry["segments"]) if entry["image"] else None,
+            row=entry["row"],
+            instances=tuple(entry["instances"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Lesion:
+    """A finding drawn on the stored grid: `whole` is all of it, `how` says how a box became a mask."""
+
+    finding: Finding
+    whole: Layer
+    how: Mapping[str, Any]
+
+
+def make(record: Record, *, number: int, job: Job) -> Case:
+    """Convert one image and write its two PNGs; one that cannot be used becomes a Case that says why."""
+    cv2.setNumThreads(1)  # the images are what runs in parallel
+    try:
+        grey = _read(record, root=job.root, window=job.options.window)
+    except PixelError as error:
+        return Case(number, (Skipped(record.source, "image", str(error)),))
+    grid = layers.fit(*grey.pixels.shape, long_side=job.options.long_side)
+    has_box = any(isinstance(finding.shape, Box) for finding in record.findings)
+    breast = anatomy.breast(grey.pixels) if has_box or "breast" in job.options.stuff else None
+    drawn = [_draw(finding, grey, breast=breast, grid=grid, options=job.options) for finding in record.findings]
+    lesions = [item for item in drawn if isinstance(item, _Lesion)]
+    ids, visible = _lay(lesions, grid)
+    shown = [(lesion, layer) for lesion, layer in zip(lesions, visible, strict=True) if layer]
+    segments = [_thing(i, lesion, layer, job=job) for i, (lesion, layer) in enumerate(shown, start=1)]
+    segments += _fill_stuff(ids, breast, grid=grid, job=job)
+    stored, name = layers.resize_image(grey.pixels, grid, bits=job.options.bits), f"{record.image_id}.png"
+    panoptic.write_png(job.out / "images" / name, stored)
+    panoptic.write_ids(job.out / "panoptic" / name, ids)
+    return Case(
+        number,
+        skipped=(*(item for item in drawn if isinstance(item, Skipped)), *_hidden(lesions, visible)),
+        image=Image(number, record.image_id, grid.height, grid.width, tuple(segments)),
+        row=_row(record, grey.facts, grid=grid, findings=len(shown)),
+        instances=tuple(_instance(lesion, number=number, grid=grid, job=job) for lesion, _ in shown),
+    )
+
+
+def _read(record: Record, *, root: Path, window: str) -> Grey:
+    path = root / record.source
+    if not path.is_file():
+        raise PixelError(NOT_THERE)
+    grey = pixels.read(path, window=window)
+    height, width = grey.pixels.shape
+    if record.size and record.size != (height, width):
+        raise PixelError(f"Rows/Columns are {height}x{width}, the table says {record.size[0]}x{record.size[1]}")
+    return grey
+
+
+def _draw(finding: Finding, grey: Grey, *, breast: Mask | None, grid: Grid, options: Options) -> _Lesion | Skipped:
+    """Draw one finding at native resolution and bring it to the stored grid."""
+    if finding.label is None:
+        return no_class(finding, options.labels)
+    how: dict[str, Any] = {}
+    try:
+        if isinstance(finding.shape, Box):
+            found = pseudo_mask.segment(grey.pixels, finding.shape, tissue=breast, recipe=options.recipe)
+            mask = found.mask
+            how["pseudo_mask"] = {"method": found.method, "threshold": found.threshold, "fallback": found.fallback}
+        else:
+            mask = outlines.draw(finding.shape, height=grid.native_height, width=grid.native_width)
+    except MammoprepError as error:
+        return Skipped(finding.source, "finding", str(error))
+    whole = layers.shrink(mask, grid)
+    if whole is None:
+        return Skipped(finding.source, "finding", "nothing of the outline lies inside the image")
+    return _Lesion(finding, whole, how)
+
+
+def no_class(finding: Finding, labels: str) -> Skipped:
+    """List a finding that has no class under a label scheme."""
+    return Skipped(finding.source, "finding", f"no class under --labels {labels}")
+
+
+def _lay(lesions: Sequence[_Lesion], grid: Grid) -> tuple[Ids, list[Layer | None]]:
+    """Lay lesions over one another; give the map of ids, from 1 for those that show, and what shows of each."""
+    ids = layers.stack([lesion.whole for lesion in lesions], height=grid.height, width=grid.width)
+    visible = [layers.cut(ids == position) for position in range(1, len(lesions) + 1)]
+    if None in visible:
+        renumber = np.cumsum([layer is not None for layer in (None, *visible)], dtype=np.int32)
+        ids = renumber[ids]
+    return ids, visible
+
+
+def _hidden(lesions: Sequence[_Lesion], visible: Sequence[Layer | None]) -> list[Skipped]:
+    """List the lesions of which nothing shows."""
+    skipped = []
+    for position, (lesion, layer) in enumerate(zip(lesions, visible, strict=True)):
+        if layer is None:
+            twin = next((other for other in lesions[:position] if other.whole.same_as(lesion.whole)), None)
+            reason = f"the same pixels as {twin.finding.source}" if twin else "fully covered by smaller findings"
+            skipped.append(Skipped(lesion.finding.source, "finding", reason))
+    return skipped
+
+
+def _thing(segment_id: int, lesion: _Lesion, visible: Layer, *, job: Job) -> Segment:
+    covered = 1 - visible.area / lesion.whole.area
+    return Segment(
+        id=segment_id,
+        category_id=job.class_id(str(lesion.finding.label)),
+        area=visible.area,
+        bbox=visible.box,
+        extra={
+            **({"covered": round(covered, 6)} if covered else {}),
+            **lesion.how,
+            "attributes": dict(lesion.finding.attributes),
+        },
+    )
+
+
+def _instance(lesion: _Lesion, *, number: int, grid: Grid, job: Job) -> dict[str, Any]:
+    whole = lesion.whole
+    return {
+        "image_id": number,
+        "category_id": job.class_id(str(lesion.finding.label)),
+        "segmentation": panoptic.encode_crop(whole.crop, x=whole.x, y=whole.y, size=(grid.height, grid.width)),
+        "bbox": list(whole.box),
+        "area": whole.area,
+        "iscrowd": 0,
+        "attributes": dict(lesion.finding.attributes),
+    }
+
+
+def _fill_stuff(ids: Ids, breast: Mask | None, *, grid: Grid, job: Job) -> list[Segment]:
+    """Label what no finding covers, in place: breast where the mask says so and it is asked for, then background."""
+    segments: list[Segment] = []
+    region = None if breast is None else layers.shrink(breast, grid)
+    for name in (name for name in panoptic.STUFF if name in job.options.stuff):
+        free = ids == 0
+        if name == "breast":
+            free &= region.full(grid.height, grid.width) if region else np.False_
+        layer = layers.cut(free)
+        if layer:
+            segment = Segment(int(ids.max()) + 1, job.class_id(name), layer.area, layer.box)
+            ids[free] = segment.id
+            segments.append(segment)
+    return segments
+
+
+def _row(record: Record, facts: Facts, *, grid: Grid, findings: int) -> dict[str, str | int | float]:
+    spacing = facts.pixel_spacing_mm
+    values: tuple[str | int | float, ...] = (
+        *(record.image_id, record.patient_id, record.study_id),
+        *(record.laterality or facts.laterality, record.view or facts.view, record.density, record.split),
+        *(grid.native_height, grid.native_width, 0, 0, grid.scale_x, grid.scale_y),
+        *("" if spacing is None else spacing, facts.manufacturer, findings, int(record.lesion_free), record.source),
+    )
+    return dict(zip(COLUMNS, values, strict=True))

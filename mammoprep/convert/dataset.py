@@ -1,0 +1,45 @@
+"""The tables of a DATASET, written when all of its images are there."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mammoprep import panoptic
+from mammoprep.convert.case import COLUMNS, Case
+from mammoprep.panoptic import Category
+from mammoprep.records import Skipped
+
+
+def write(
+    out: Path,
+    cases: Sequence[Case],
+    *,
+    categories: Sequence[Category],
+    skipped: Sequence[Skipped],
+    manifest: Mapping[str, Any],
+) -> None:
+    """Write panoptic.json, instances.json, cases.csv, skipped.csv and manifest.json."""
+    done = [case for case in cases if case.image]
+    panoptic.write_panoptic(out, categories=categories, images=[case.image for case in done if case.image])
+    panoptic.write_json(out / "instances.json", _instances(done, categories))
+    _write_csv(out / "cases.csv", COLUMNS, (case.row.values() for case in done))
+    lines = sorted((item.source, item.stage, item.reason) for item in skipped)
+    _write_csv(out / "skipped.csv", ("source", "stage", "reason"), lines)
+    panoptic.write_json(out / "manifest.json", manifest)
+
+
+def _instances(cases: Sequence[Case], categories: Sequence[Category]) -> dict[str, Any]:
+    annotations = [instance for case in cases for instance in case.instances]
+    return {
+        "images": [case.image.to_json() for case in cases if case.image],
+        "annotations": [{"id": i, **annotation} for i, annotation in enumerate(annotations, start=1)],
+        "categories": [category.to_json() for category in categories if category.isthing],
+    }
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,71 @@
+"""What a conversion is asked for: what decides its bytes (Options) and what does not (Work)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from mammoprep.errors import MammoprepError, UnknownNameError
+from mammoprep.panoptic import STUFF
+from mammoprep.pixels import check_window
+from mammoprep.pseudo_mask import PAPER, Recipe
+
+RECIPES: Mapping[str, Recipe] = {"paper": PAPER}
+"""The named ways from a box to a mask."""
+
+Existing = Literal["refuse", "resume", "overwrite"]
+"""What becomes of an OUT, or an interrupted run, that is there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What decides the bytes of a DATASET; all of it stands in manifest.json.
+
+    `labels` is one of the reader's schemes; `reader` holds the options that this reader alone has. `long_side` is the
+    longer side of the stored image in pixels, 0 for native. `limit` takes only the first images.
+    """
+
+    labels: str
+    long_side: int = 1024
+    bits: Literal[8, 16] = 8
+    stuff: tuple[str, ...] = STUFF
+    window: str = "auto"
+    recipe: Recipe = PAPER
+    reader: Mapping[str, str | bool] = field(default_factory=dict)
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        check_window(self.window)
+        if self.long_side < 0:
+            raise MammoprepError(f"--long-side is {self.long_side}. Give pixels, or 0 for the native size.")
+        if self.bits not in (8, 16):
+            raise MammoprepError(f"--bits is {self.bits}. Give 8 or 16.")
+        if self.limit is not None and self.limit < 1:
+            raise MammoprepError(f"--limit is {self.limit}. Give a number of images, 1 or more.")
+        for name in self.stuff:
+            if name not in STUFF:
+                raise UnknownNameError(name, kind="--stuff class", known=STUFF)
+        if "background" not in self.stuff:
+            raise MammoprepError("--stuff lacks background, but every pixel is labelled. Say breast,background.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what manifest.json says; `labels` has a key of its own there."""
+        values = asdict(self)
+        return {name: values[name] for name in values if name not in ("labels", "reader")} | dict(self.reader)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How the work is done, which changes no byte of the result.
+
+    `workers` None means as many as cores and free memory allow. `on_progress` is told (done, total) in images.
+    """
+
+    workers: int | None = None
+    existing: Existing = "refuse"
+    on_progress: Callable[[int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.workers is not None and self.workers < 1:
+            raise MammoprepError(f"--workers is {self.workers}. Give a number of processes, 1 or more.")

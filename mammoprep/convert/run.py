@@ -1,0 +1,201 @@
+"""A raw folder to a DATASET: parallel, resumable, whole or not at all."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mammoprep import panoptic
+from mammoprep.convert import dataset, summary, workers
+from mammoprep.convert.case import NOT_THERE, Case, Job, no_class
+from mammoprep.convert.journal import Journal, refuse_other
+from mammoprep.convert.options import Existing, Options, Work
+from mammoprep.convert.summary import Summary
+from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
+from mammoprep.records import Reader, Record, Skipped
+
+FORMAT = 1
+"""Version of the DATASET's layout."""
+_JOURNAL = "journal.jsonl"
+_DECISIVE = (
+    *("mammoprep", "imagecodecs", "numpy", "opencv-python-headless", "pillow", "pycocotools", "pydicom"),
+    *("scikit-image", "scipy", "shapely"),
+)
+"""Packages of which another version may give other bytes."""
+_WORK = Work()
+
+
+def convert(reader: Reader, root: Path, *, out: Path, options: Options, work: Work = _WORK) -> Summary:
+    """Convert a raw folder into the DATASET `out`.
+
+    A run that is stopped leaves `out` as it was and, once an image is done, what `existing="resume"` continues; the
+    bytes are those of a run that was not stopped. Raises MammoprepError where the folder, the options or `out` are
+    wrong, or where no image at all can be converted.
+    """
+    out = out.resolve()
+    _check_apart(root, out)
+    header = _header(reader, root, options)
+    if work.existing == "resume" and is_complete(out):
+        return _read_counts(out, header)
+    categories = panoptic.make_categories(
+        reader.labels[options.labels], [name for name in panoptic.STUFF if name in options.stuff]
+    )
+    with _journal(out, header=header, existing=work.existing) as journal:
+        records, skipped = _read_tables(reader, root, options)
+        _make_cases(records, Job(root, journal.path.parent, options, categories), journal=journal, work=work)
+        cases = _cases(journal)
+        skipped += [item for case in cases for item in case.skipped]
+        counts = summary.of_cases(cases, categories=categories, skipped=skipped)
+        if not counts.images:
+            raise MammoprepError(_nothing_done(root, counts))
+        manifest = header | {"counts": counts.to_json()}
+        dataset.write(journal.path.parent, cases, categories=categories, skipped=skipped, manifest=manifest)
+    return counts
+
+
+def preview(reader: Reader, root: Path, *, options: Options) -> Summary:
+    """Count what `convert` would find, from the tables and the presence of the files; nothing is written."""
+    _header(reader, root, options)
+    records, skipped = _read_tables(reader, root, options)
+    present = []
+    for record in records:
+        if (root / record.source).is_file():
+            present.append(record)
+            skipped += [no_class(item, options.labels) for item in record.findings if item.label is None]
+        else:
+            skipped.append(Skipped(record.source, "image", NOT_THERE))
+    return summary.of_records(present, classes=reader.labels[options.labels], skipped=skipped)
+
+
+def is_complete(out: Path) -> bool:
+    """Tell whether `out` is a DATASET that no interrupted run is about to replace."""
+    return (out / "manifest.json").is_file() and not (panoptic.partial_of(out) / _JOURNAL).is_file()
+
+
+def _check_apart(root: Path, out: Path) -> None:
+    """Refuse an `out` that would mix with the raw folder."""
+    raw = root.resolve()
+    if out == raw or out.is_relative_to(raw) or raw.is_relative_to(out):
+        raise MammoprepError(f"{out} and the raw folder {raw} hold one another. Name an OUT beside it.")
+
+
+def _header(reader: Reader, root: Path, options: Options) -> dict[str, Any]:
+    """Give manifest.json without its counts: all that the result follows from."""
+    if options.labels not in reader.labels:
+        raise UnknownNameError(options.labels, kind=f"label scheme of {reader.title}", known=reader.labels)
+    if not root.is_dir():
+        raise MissingFileError(root, hint=f"Name the raw folder of {reader.title}.")
+    inputs = {path.relative_to(root).as_posix(): _sha256(path) for path in sorted(reader.tables(root))}
+    header = {
+        "format": FORMAT,
+        "dataset": reader.name,
+        "options": options.to_json(),
+        "labels": options.labels,
+        "versions": {package: version(package) for package in _DECISIVE},
+        "seed": 0,  # nothing is drawn at random
+        "inputs": inputs,
+    }
+    as_read_back: dict[str, Any] = json.loads(json.dumps(header))
+    return as_read_back
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MammoprepError(f"{path} cannot be read: {error.strerror}. Mend the raw folder.") from error
+
+
+def _read_counts(out: Path, header: dict[str, Any]) -> Summary:
+    """Give the counts of a DATASET that is there, made with the same options from the same tables."""
+    manifest = panoptic.read_json(out / "manifest.json", hint="Say --overwrite to make it anew.")
+    counts = manifest.pop("counts")
+    refuse_other(manifest, header, where=out)
+    return Summary(**counts)
+
+
+def _read_tables(reader: Reader, root: Path, options: Options) -> tuple[list[Record], list[Skipped]]:
+    """Give the records in the order of their numbers, and what belongs to none."""
+    records, skipped = [], []
+    for item in reader.read(root, labels=options.labels, **options.reader):
+        if isinstance(item, Record):
+            records.append(item)
+        else:
+            skipped.append(item)
+    if len({record.image_id for record in records}) < len(records):
+        raise MammoprepError(f"{root}: its tables give one image_id to two files. Correct them.")
+    records.sort(key=lambda record: record.source)
+    return records[: options.limit], skipped
+
+
+@contextmanager
+def _journal(out: Path, *, header: dict[str, Any], existing: Existing) -> Iterator[Journal]:
+    """Open the journal in the folder in which `out` is built; put it in place when the block ends well.
+
+    When the block fails the folder stays if it holds an image, for `--resume`; else nothing is left.
+    """
+    partial = panoptic.partial_of(out)
+    resumes = existing == "resume" and (partial / _JOURNAL).is_file()
+    panoptic.check_vacant(out, overwrite=resumes or existing == "overwrite")
+    if partial.exists() and existing == "refuse":
+        raise MammoprepError(
+            f"{partial} holds an interrupted run. Say --resume to go on with it, or --overwrite to begin anew."
+        )
+    if not resumes:
+        shutil.rmtree(partial, ignore_errors=True)
+    with panoptic.staged(out, overwrite=True, keep=True):
+        journal = Journal(partial / _JOURNAL, header=header)
+        try:
+            yield journal
+        except BaseException as error:
+            with suppress(OSError):  # the disk may be full
+                journal.close()
+            if not any(entry["image"] for entry in journal.entries()):
+                shutil.rmtree(partial, ignore_errors=True)
+            elif isinstance(error, OSError):
+                raise MammoprepError(
+                    f"{partial} could not be written: {error.strerror}. Free space, then say --resume to go on."
+                ) from error
+            raise
+        journal.close()
+        journal.path.unlink()
+
+
+def _make_cases(records: list[Record], job: Job, *, journal: Journal, work: Work) -> None:
+    """Convert what the journal does not hold yet."""
+    for folder in ("images", "panoptic"):
+        (job.out / folder).mkdir(exist_ok=True)
+    done = {case.number for case in _cases(journal) if _is_written(case, job.out)}
+    tasks = [(number, record) for number, record in enumerate(records, start=1) if number not in done]
+    count = min(work.workers or workers.count(len(tasks)), max(1, len(tasks)))
+    report = work.on_progress or (lambda done, total: None)
+    report(len(done), len(records))
+    with closing(workers.make_all(tasks, job=job, workers=count)) as cases:
+        for finished, case in enumerate(cases, start=len(done) + 1):
+            journal.append(case.to_json())
+            report(finished, len(records))
+
+
+def _cases(journal: Journal) -> list[Case]:
+    """Read the cases in the order of their numbers; of one that was made twice, the last."""
+    cases = {entry["number"]: Case.from_json(entry) for entry in journal.entries()}
+    return [cases[number] for number in sorted(cases)]
+
+
+def _is_written(case: Case, out: Path) -> bool:
+    """Tell whether a case need not be made again; a file that could not be used is tried again."""
+    name = case.image and f"{case.image.name}.png"
+    return bool(name) and all((out / folder / str(name)).is_file() for folder in ("images", "panoptic"))
+
+
+def _nothing_done(root: Path, counts: Summary) -> str:
+    reasons = counts.skipped.get("image", {})
+    if not reasons:
+        return f"{root}: its tables name no image that these options ask for."
+    reason, count = next(iter(reasons.items()))
+    return f"{root}: none of {counts.skipped_images} images could be converted; {count} of them: {reason}."

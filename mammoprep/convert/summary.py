@@ -1,0 +1,74 @@
+"""What a conversion came to, in numbers: the closing table, and the counts of manifest.json."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mammoprep.convert.case import Case
+from mammoprep.panoptic import Category
+from mammoprep.records import Record, Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts of what was converted and of what was left out.
+
+    `findings` is by class, `pseudo_masks` by method, `fallbacks` counts those whose first method was not believed, and
+    `skipped` is by stage and reason.
+    """
+
+    images: int
+    patients: int
+    findings: Mapping[str, int]
+    pseudo_masks: Mapping[str, int] = field(default_factory=dict)
+    fallbacks: int = 0
+    skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def skipped_images(self) -> int:
+        """Give the number of image files that could not be used: what `--max-skipped` counts."""
+        return sum(self.skipped.get("image", {}).values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the dictionary that `Summary(**…)` takes."""
+        return asdict(self)
+
+
+def of_cases(cases: Sequence[Case], *, categories: Sequence[Category], skipped: Iterable[Skipped]) -> Summary:
+    """Count what was converted."""
+    names = {category.id: category.name for category in categories if category.isthing}
+    segments = [segment for case in cases if case.image for segment in case.image.segments]
+    found = Counter(names[segment.category_id] for segment in segments if segment.category_id in names)
+    boxed = [segment.extra["pseudo_mask"] for segment in segments if "pseudo_mask" in segment.extra]
+    return Summary(
+        images=sum(case.image is not None for case in cases),
+        patients=len({case.row["patient_id"] for case in cases if case.image}),
+        findings={name: found[name] for name in names.values()},
+        pseudo_masks=_sorted(Counter(how["method"] for how in boxed)),
+        fallbacks=sum(how["fallback"] for how in boxed),
+        skipped=_reasons(skipped),
+    )
+
+
+def of_records(records: Sequence[Record], *, classes: Sequence[str], skipped: Iterable[Skipped]) -> Summary:
+    """Count what the tables promise."""
+    found = Counter(finding.label for record in records for finding in record.findings)
+    return Summary(
+        images=len(records),
+        patients=len({record.patient_id for record in records}),
+        findings={name: found[name] for name in classes},
+        skipped=_reasons(skipped),
+    )
+
+
+def _reasons(skipped: Iterable[Skipped]) -> dict[str, dict[str, int]]:
+    stages: dict[str, Counter[str]] = {}
+    for item in skipped:
+        stages.setdefault(item.stage, Counter())[item.reason] += 1
+    return {stage: _sorted(stages[stage]) for stage in sorted(stages)}
+
+
+def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
+    """Give the greatest count first, equal ones by name."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,58 @@
+"""Many images at once: as many processes as cores and free memory allow, results as they come."""
+
+import warnings
+from collections.abc import Generator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import joblib
+import psutil
+
+from mammoprep.convert import case
+from mammoprep.convert.case import Case, Job
+from mammoprep.errors import MammoprepError
+from mammoprep.records import Record
+
+WORKER_BYTES = 400 * 2**20
+"""Memory that a worker may need at its peak. 3518 x 2800 pixels take 232 MiB, 123 of them for what is imported
+(examples/benchmarks/convert.py); the largest digitised films have twice the pixels."""
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""A container's own limit (cgroup v2), which psutil does not see: bytes, or `max` for none."""
+LEAST_IMAGES = 8
+"""Images below which another worker takes longer to start than it saves."""
+
+
+def count(images: int) -> int:
+    """Give the number of workers for so many images."""
+    cores: int = joblib.cpu_count()
+    return max(1, min(cores, _free_memory() // WORKER_BYTES, images // LEAST_IMAGES))
+
+
+def _free_memory() -> int:
+    free: int = psutil.virtual_memory().available
+    try:
+        return min(free, int(CONTAINER_LIMIT.read_text(encoding="ascii")))
+    except (OSError, ValueError):
+        return free
+
+
+def make_all(tasks: Sequence[tuple[int, Record]], *, job: Job, workers: int) -> Generator[Case]:
+    """Yield the Case of each numbered record as it is done, in any order."""
+    if workers == 1:
+        yield from (case.make(record, number=number, job=job) for number, record in tasks)
+        return
+    calls = (joblib.delayed(case.make)(record, number=number, job=job) for number, record in tasks)
+    with joblib.parallel_config("loky", inner_max_num_threads=1):
+        cases = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(calls)
+    try:
+        for made in cases:  # noqa: UP028 - "yield from" would close it before the warning is muted
+            yield made
+    except BrokenProcessPool as error:
+        raise MammoprepError(
+            "A worker process was killed, most likely because memory ran out. "
+            f"Say --resume --workers {max(1, workers // 2)} to go on."
+        ) from error
+    finally:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*cancelled|.*not used", UserWarning)  # after Ctrl-C, that is meant
+            cases.close()

@@ -1,0 +1,224 @@
+"""Folds for cross-validation: by patient, the classes in balance, what they hold printed."""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any, Literal, get_args
+
+from sklearn.model_selection import StratifiedGroupKFold
+
+from mammoprep import panoptic
+from mammoprep.errors import MammoprepError, UnknownNameError
+
+Balance = Literal["label", "none"]
+SPLITS = {"training": "train", "train": "train", "test": "val", "testing": "val"}
+"""What the values of cases.csv's `split` mean for `--official`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Integer image ids, sorted."""
+
+    train: tuple[int, ...]
+    val: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one fold validates on, or one side of the official split.
+
+    Of each class, `findings` counts the segments and `showing` the images that have one.
+    """
+
+    name: str
+    images: int
+    patients: int
+    lesion_free: int
+    findings: Mapping[str, int]
+    showing: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldTable:
+    """Folds, and how alike they are.
+
+    `spread` is, over the parts, std / mean of the share of images that show a class: 0 is perfect balance, None a class
+    that does not occur.
+    """
+
+    seed: int
+    balance: str
+    folds: tuple[Fold, ...]
+    parts: tuple[Part, ...]
+    spread: Mapping[str, float | None]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what folds.json says."""
+        return {
+            "k": len(self.folds),
+            "seed": self.seed,
+            "group": "patient_id",
+            "balance": self.balance,
+            "folds": [{"train": fold.train, "val": fold.val} for fold in self.folds],
+            "table": {"parts": [asdict(part) for part in self.parts], "spread": dict(self.spread)},
+        }
+
+    def lacking(self) -> Iterator[tuple[str, str]]:
+        """Yield (part, class) where a class that occurs does not occur in a part: its score there is undefined."""
+        for part in self.parts:
+            yield from ((part.name, name) for name, spread in self.spread.items() if spread and not part.findings[name])
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One image as folds see it; `classes` holds the class of each finding."""
+
+    id: int
+    patient: str
+    split: str
+    lesion_free: bool
+    classes: tuple[str, ...]
+
+
+def make(dataset: Path, *, k: int = 5, seed: int = 0, balance: Balance = "label", official: bool = False) -> FoldTable:
+    """Make k folds of a DATASET, no patient in two of them, and write folds.json.
+
+    `balance="label"` makes the folds alike in strata. An image's stratum is the class among its findings that is rarest
+    in the data set. Images without a drawn finding are two strata more: free of lesions, as the data set says, or not.
+    `official` makes the data set's own split the only fold. Raises MammoprepError for a patient in two folds or in
+    none, an empty fold, and a `k` that the patients do not allow.
+    """
+    classes, rows = _read(dataset)
+    if official:
+        table = _table(_official(rows, dataset), classes, holds_out=("val",), seed=0, balance="official")
+    else:
+        parts = _stratified(rows, k=k, seed=seed, balance=balance)
+        table = _table(parts, classes, holds_out=tuple(parts), seed=seed, balance=balance)
+    panoptic.write_json(dataset / "folds.json", table.to_json())
+    return table
+
+
+def _read(dataset: Path) -> tuple[tuple[str, ...], list[_Row]]:
+    """Give the thing classes, and the images in the order of their ids."""
+    content = panoptic.load(dataset)
+    names = {category.id: category.name for category in content.things}
+    listed = panoptic.load_cases(dataset)
+    for column in ("image_id", "patient_id"):
+        if listed and column not in listed[0]:
+            raise MammoprepError(f"{dataset / 'cases.csv'} has no column {column}. Convert it again.")
+    cases = {case["image_id"]: case for case in listed}
+    missing = sum(image.name not in cases for image in content.images)
+    if missing:
+        raise MammoprepError(f"{dataset}: cases.csv lacks {missing} images of panoptic.json. Convert it again.")
+    rows = [
+        _Row(
+            id=image.id,
+            patient=cases[image.name]["patient_id"],
+            split=cases[image.name].get("split", ""),
+            lesion_free=cases[image.name].get("lesion_free") == "1",
+            classes=tuple(names[segment.category_id] for segment in image.segments if segment.category_id in names),
+        )
+        for image in content.images
+    ]
+    nobody = sum(not row.patient for row in rows)
+    if nobody:
+        raise MammoprepError(f"{dataset}: cases.csv gives {nobody} images no patient_id. Fill it in.")
+    return tuple(names.values()), rows
+
+
+def _stratified(rows: Sequence[_Row], *, k: int, seed: int, balance: str) -> dict[str, list[_Row]]:
+    """Give the images of each fold by the fold's name."""
+    if balance not in get_args(Balance):
+        raise UnknownNameError(balance, kind="balance", known=get_args(Balance))
+    patients = len({row.patient for row in rows})
+    if not 2 <= k <= patients:
+        raise MammoprepError(f"{k} folds cannot be made of {patients} patients. Give -k from 2 to {patients}.")
+    strata = _strata(rows) if balance == "label" else [""] * len(rows)
+    if max(Counter(strata).values()) < k:  # nothing to stratify, which scikit-learn refuses
+        strata = [""] * len(rows)
+    splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # the table shows it
+        splits = splitter.split(rows, strata, [row.patient for row in rows])
+        return {f"fold {i}": [rows[j] for j in held_out] for i, (_, held_out) in enumerate(splits)}
+
+
+def _strata(rows: Sequence[_Row]) -> list[str]:
+    counts = Counter(name for row in rows for name in row.classes)
+    unlabelled = {True: "lesion-free", False: "no drawn finding"}
+    return [
+        min(row.classes, key=lambda name: (counts[name], name)) if row.classes else unlabelled[row.lesion_free]
+        for row in rows
+    ]
+
+
+def _official(rows: Sequence[_Row], dataset: Path) -> dict[str, list[_Row]]:
+    """Give the two sides of the data set's own split."""
+    without = sum(not row.split for row in rows)
+    if without:
+        raise MammoprepError(
+            f"{dataset}: {without} of {len(rows)} images have no official split. Leave out --official."
+        )
+    unknown = {row.split for row in rows} - SPLITS.keys()
+    if unknown:
+        raise MammoprepError(
+            f"{dataset / 'cases.csv'}: split is {min(unknown)!r}; known are {', '.join(SPLITS)}. Leave out --official."
+        )
+    parts: dict[str, list[_Row]] = {"train": [], "val": []}
+    for row in rows:
+        parts[SPLITS[row.split]].append(row)
+    return parts
+
+
+def _table(
+    parts: Mapping[str, Sequence[_Row]], classes: Sequence[str], *, holds_out: Sequence[str], seed: int, balance: str
+) -> FoldTable:
+    """Give one fold for each part that is held out, and count what the parts hold."""
+    _check(parts)
+    counted = tuple(_count(name, rows, classes) for name, rows in parts.items())
+    return FoldTable(
+        seed=seed,
+        balance=balance,
+        folds=tuple(_fold(parts, name) for name in holds_out),
+        parts=counted,
+        spread={name: _spread([part.showing[name] / part.images for part in counted]) for name in classes},
+    )
+
+
+def _check(parts: Mapping[str, Sequence[_Row]]) -> None:
+    """Refuse an empty fold, and a patient in two."""
+    for name, rows in parts.items():
+        if not rows:
+            raise MammoprepError(f"{name} is empty. Try another --seed, or fewer folds.")
+    seen = Counter(patient for rows in parts.values() for patient in {row.patient for row in rows})
+    leaks = sum(count > 1 for count in seen.values())
+    if leaks:
+        raise MammoprepError(
+            f"{leaks} patients are on both sides of the split, which would leak. Leave out --official."
+        )
+
+
+def _fold(parts: Mapping[str, Sequence[_Row]], held_out: str) -> Fold:
+    train = sorted(row.id for name, rows in parts.items() if name != held_out for row in rows)
+    return Fold(train=tuple(train), val=tuple(sorted(row.id for row in parts[held_out])))
+
+
+def _count(name: str, rows: Sequence[_Row], classes: Sequence[str]) -> Part:
+    found = Counter(label for row in rows for label in row.classes)
+    shown = Counter(label for row in rows for label in set(row.classes))
+    return Part(
+        name=name,
+        images=len(rows),
+        patients=len({row.patient for row in rows}),
+        lesion_free=sum(row.lesion_free for row in rows),
+        findings={label: found[label] for label in classes},
+        showing={label: shown[label] for label in classes},
+    )
+
+
+def _spread(rates: Sequence[float]) -> float | None:
+    mean = fmean(rates)
+    return pstdev(rates) / mean if mean else None

@@ -1,0 +1,206 @@
+"""COCO panoptic: classes, images and their segments, and the other tables of a DATASET."""
+
+import csv
+import gc
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from mammoprep.errors import MammoprepError, MissingFileError
+from mammoprep.panoptic.folder import read_json, write_json
+from mammoprep.panoptic.png import Ids, read_ids
+
+STUFF = ("breast", "background")
+_THING_COLOURS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (213, 94, 0),
+    (0, 158, 115),
+    (240, 228, 66),
+    (204, 121, 167),
+    (0, 114, 178),
+    (148, 103, 189),
+    (140, 86, 75),
+    (23, 190, 207),
+)
+_STUFF_COLOURS = {"breast": (120, 120, 120), "background": (20, 20, 20)}
+_GREY = (60, 60, 60)
+_SEGMENT_KEYS = frozenset({"id", "category_id", "area", "bbox", "iscrowd", "score"})
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A class: id from 1, things before stuff."""
+
+    id: int
+    name: str
+    isthing: bool
+    color: tuple[int, int, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give COCO's dictionary."""
+        return {"id": self.id, "name": self.name, "isthing": int(self.isthing), "color": list(self.color)}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Category":
+        """Read COCO's dictionary; a class without a colour becomes grey."""
+        red, green, blue = entry.get("color", _GREY)
+        return cls(entry["id"], entry["name"], bool(entry["isthing"]), (red, green, blue))
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One entry of `segments_info`: area in pixels, bbox [x, y, w, h]; `extra` holds the keys that are not COCO's."""
+
+    id: int
+    category_id: int
+    area: int
+    bbox: tuple[int, int, int, int]
+    iscrowd: bool = False
+    score: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give COCO's dictionary, with `score` where there is one."""
+        score = {} if self.score is None else {"score": self.score}
+        return {
+            "id": self.id,
+            "category_id": self.category_id,
+            "area": self.area,
+            "bbox": list(self.bbox),
+            "iscrowd": int(self.iscrowd),
+            **score,
+            **self.extra,
+        }
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Segment":
+        """Read COCO's dictionary; what COCO does not know goes to `extra`."""
+        x, y, width, height = entry["bbox"]
+        return cls(
+            id=entry["id"],
+            category_id=entry["category_id"],
+            area=entry["area"],
+            bbox=(x, y, width, height),
+            iscrowd=bool(entry.get("iscrowd", 0)),
+            score=entry.get("score"),
+            extra={key: value for key, value in entry.items() if key not in _SEGMENT_KEYS},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image with its segments. `name` is the readable id: the file name without its ending."""
+
+    id: int
+    name: str
+    height: int
+    width: int
+    segments: tuple[Segment, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Give COCO's dictionary of the image itself."""
+        return {"id": self.id, "file_name": f"{self.name}.png", "height": self.height, "width": self.width}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any], segments: Sequence[Mapping[str, Any]]) -> "Image":
+        """Read COCO's dictionary of an image and its `segments_info`."""
+        return cls(
+            id=entry["id"],
+            name=os.path.splitext(os.path.basename(entry["file_name"]))[0],  # ten times as fast as Path.stem
+            height=entry["height"],
+            width=entry["width"],
+            segments=tuple(Segment.from_json(segment) for segment in segments),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Panoptic:
+    """What panoptic.json says: categories and images, each in the order of their ids."""
+
+    root: Path
+    categories: tuple[Category, ...]
+    images: tuple[Image, ...]
+
+    @property
+    def things(self) -> tuple[Category, ...]:
+        """Give the thing classes."""
+        return tuple(category for category in self.categories if category.isthing)
+
+    def ids_of(self, image: Image) -> Ids:
+        """Read an image's map of segment ids (H, W)."""
+        return read_ids(self.root / "panoptic" / f"{image.name}.png")
+
+
+def make_categories(things: Sequence[str], stuff: Sequence[str] = STUFF) -> tuple[Category, ...]:
+    """Give the classes ids from 1, things first, and a colour each."""
+    rows = [(name, True, _THING_COLOURS[i % len(_THING_COLOURS)]) for i, name in enumerate(things)]
+    rows += [(name, False, _STUFF_COLOURS.get(name, _GREY)) for name in stuff]
+    return tuple(Category(i, name, thing, colour) for i, (name, thing, colour) in enumerate(rows, start=1))
+
+
+def write_panoptic(root: Path, *, categories: Sequence[Category], images: Iterable[Image]) -> None:
+    """Write panoptic.json."""
+    listed = list(images)
+    annotations = [
+        {"file_name": f"{image.name}.png", "image_id": image.id, "segments_info": [s.to_json() for s in image.segments]}
+        for image in listed
+    ]
+    write_json(
+        root / "panoptic.json",
+        {
+            "images": [image.to_json() for image in listed],
+            "annotations": annotations,
+            "categories": [category.to_json() for category in categories],
+        },
+    )
+
+
+def load(root: Path) -> Panoptic:
+    """Load panoptic.json of a DATASET or a PREDICTIONS folder."""
+    path = root / "panoptic.json"
+    collects = gc.isenabled()
+    gc.disable()  # nothing here is garbage, and looking for it takes more than half of the time
+    try:
+        content = read_json(
+            path, hint="A DATASET is written by `mammoprep convert`, PREDICTIONS by `mammoprep predict`."
+        )
+        segments = {entry["image_id"]: entry["segments_info"] for entry in content["annotations"]}
+        categories = (Category.from_json(entry) for entry in content["categories"])
+        images = (Image.from_json(entry, segments.get(entry["id"], ())) for entry in content["images"])
+        by_id = attrgetter("id")
+        unlisted = segments.keys() - {entry["id"] for entry in content["images"]}
+        if unlisted or len(segments) < len(content["annotations"]):
+            raise MammoprepError(f"{path} annotates an image twice, or one that it does not list. Write it again.")
+        return Panoptic(root, tuple(sorted(categories, key=by_id)), tuple(sorted(images, key=by_id)))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise MammoprepError(f"{path} is not COCO panoptic: {error!s} is missing or of another type.") from error
+    finally:
+        if collects:
+            gc.enable()
+
+
+def load_instances(root: Path) -> Any:
+    """Load instances.json: COCO's dictionary for a DATASET, a COCO result list for PREDICTIONS."""
+    return read_json(root / "instances.json", hint="It holds the COCO instances.")
+
+
+def load_cases(root: Path) -> list[dict[str, str]]:
+    """Read cases.csv: one dictionary of texts an image, in the order of the file."""
+    path = root / "cases.csv"
+    if not path.is_file():
+        raise MissingFileError(path, hint="A DATASET is written by `mammoprep convert`.")
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def load_fold(root: Path, fold: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Give the integer image ids (train, val) of one fold of folds.json."""
+    content = read_json(root / "folds.json", hint=f"Type `mammoprep folds {root}` first.")
+    folds = content["folds"]
+    if not 0 <= fold < len(folds):
+        raise MammoprepError(f"{root / 'folds.json'} has no fold {fold}. Folds: 0 … {len(folds) - 1}.")
+    return tuple(folds[fold]["train"]), tuple(folds[fold]["val"])

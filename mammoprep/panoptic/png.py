@@ -1,0 +1,54 @@
+"""A map of segment ids as an RGB PNG: id = R + 256·G + 65536·B."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoprep.errors import MammoprepError, MissingFileError
+
+Ids = NDArray[np.int32]
+"""A map of segment ids (H, W); 0 is VOID."""
+
+MAX_ID = 256**3 - 1
+
+
+def write_ids(path: Path, ids: Ids) -> None:
+    """Write a map of segment ids (H, W), 0 … 2^24 - 1, as an RGB PNG: id = R + 256·G + 65536·B."""
+    if ids.min(initial=0) < 0 or ids.max(initial=0) > MAX_ID:
+        raise MammoprepError(f"{path}: segment ids must lie in 0 … {MAX_ID}.")
+    bytes_of_ids = np.ascontiguousarray(ids, dtype="<i4").view(np.uint8).reshape(*ids.shape, 4)
+    write_png(path, cv2.cvtColor(bytes_of_ids, cv2.COLOR_RGBA2BGR))
+
+
+def read_ids(path: Path) -> Ids:
+    """Read the map of segment ids (H, W) that `write_ids` wrote."""
+    blue_green_red = read_png(path)
+    if blue_green_red.ndim != 3 or blue_green_red.shape[2] != 3 or blue_green_red.dtype != np.uint8:
+        raise MammoprepError(f"{path} is no RGB PNG with 8 bits a channel. A panoptic PNG holds R + 256·G + 65536·B.")
+    ids: Ids = cv2.cvtColor(blue_green_red, cv2.COLOR_BGR2RGBA).view("<i4")[..., 0]
+    ids &= MAX_ID  # without the alpha channel, in place
+    return ids
+
+
+def write_png(path: Path, pixels: NDArray[Any]) -> None:
+    """Write a grey (H, W) or BGR (H, W, 3) array of 8 or 16 bits as PNG."""
+    filtered = cv2.IMWRITE_PNG_FILTER_UP if pixels.ndim == 2 else cv2.IMWRITE_PNG_FILTER_NONE
+    how = (cv2.IMWRITE_PNG_FILTER, filtered, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
+    done, data = cv2.imencode(".png", pixels, how)
+    if not done:
+        raise MammoprepError(f"{path} could not be encoded as PNG.")
+    path.write_bytes(data.tobytes())
+
+
+def read_png(path: Path) -> NDArray[Any]:
+    """Read an image file as it is stored: grey (H, W) or BGR (H, W, 3)."""
+    if not path.is_file():
+        raise MissingFileError(path, hint="panoptic.json names it; was the folder copied whole?")
+    data = np.fromfile(path, dtype=np.uint8)
+    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if pixels is None:
+        raise MammoprepError(f"{path} is not a readable PNG. Write it again.")
+    return pixels

@@ -1,0 +1,111 @@
+"""What training reports of each step: log.csv, and TensorBoard events where tensorboard is installed."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import psutil
+import torch
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step: its number of so many, the weighted losses, speed, and peak memory in MiB (GPU, else RAM)."""
+
+    fold: int
+    number: int
+    steps: int
+    losses: Mapping[str, float]
+    learning_rate: float
+    images_per_second: float
+    peak_memory: float
+
+    @property
+    def total(self) -> float:
+        """Give the sum of the losses."""
+        return sum(self.losses.values())
+
+    def row(self) -> dict[str, float]:
+        """Give one line of log.csv."""
+        return {
+            "step": self.number,
+            **self.losses,
+            "total": self.total,
+            "lr": self.learning_rate,
+            "images/s": round(self.images_per_second, 3),
+            "peak_memory_mib": round(self.peak_memory, 1),
+        }
+
+
+class PeakMemory:
+    """The most memory seen so far: allocated on the GPU, else resident in RAM."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._process = psutil.Process()
+        self._peak = 0
+        if device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def mebibytes(self) -> float:
+        """Look again and give the peak in MiB."""
+        on_gpu = self._device.startswith("cuda")
+        now = torch.cuda.max_memory_allocated(self._device) if on_gpu else self._process.memory_info().rss
+        self._peak = max(self._peak, now)
+        return self._peak / 2**20
+
+
+class Log:
+    """Appends to a run's log after step `after`; what an earlier start wrote beyond it is dropped."""
+
+    def __init__(self, run: Path, *, after: int) -> None:
+        self._path = run / "log.csv"
+        kept = self._kept(after)
+        self._file = self._path.open("w", newline="", encoding="utf-8")
+        self._file.writelines(kept)
+        self._header = bool(kept)
+        self._events = _events(run, after=after)
+
+    def _kept(self, after: int) -> list[str]:
+        if after == 0 or not self._path.is_file():
+            return []
+        header, *rows = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [header, *(row for row in rows if int(row.partition(",")[0]) <= after)]
+
+    def write(self, step: Step) -> None:
+        """Add a step; floats are written so that they read back exactly."""
+        row = step.row()
+        writer = csv.DictWriter(self._file, fieldnames=list(row), lineterminator="\n")
+        if not self._header:
+            writer.writeheader()
+            self._header = True
+        writer.writerow(row)
+        self._file.flush()
+        if self._events is not None:
+            for name, value in row.items():
+                self._events.add_scalar(name, value, step.number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def _events(run: Path, *, after: int) -> "SummaryWriter | None":
+    if find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(run / "tensorboard"), purge_step=after + 1)

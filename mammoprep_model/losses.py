@@ -1,0 +1,122 @@
+"""What a set of masks and classes costs: Hungarian matching, then class, mask and Dice losses on sampled points."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from mammoprep_model.config import ModelConfig
+from mammoprep_model.segmenter import Batch
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The segments of one image: `masks` (G, H, W) of 0 and 1, none of them empty, and `labels` (G,)."""
+
+    masks: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which prediction was matched to which segment of an image: min(Q, G) indices each."""
+
+    predictions: Tensor
+    segments: Tensor
+
+
+def loss(masks: Sequence[Tensor], logits: Sequence[Tensor], *, batch: Batch, config: ModelConfig) -> dict[str, Tensor]:
+    """Give the weighted terms `class`, `mask` and `dice`, each summed over all sets of predictions.
+
+    `masks` (B, Q, h, w) and `logits` (B, Q, C + 1), "no object" last, hold one tensor a set; each set is matched anew.
+    Mask terms are divided by the number of segments in the batch (at least 1). Computed in float32.
+    """
+    targets = [_present(*segments) for segments in zip(batch.masks, batch.labels, strict=True)]
+    with torch.autocast(batch.images.device.type, enabled=False):
+        sets = [
+            _set_loss(set_masks.float(), set_logits.float(), targets=targets, config=config)
+            for set_masks, set_logits in zip(masks, logits, strict=True)
+        ]
+    weights = {"class": config.class_weight, "mask": config.mask_weight, "dice": config.dice_weight}
+    return {name: weight * torch.stack([terms[name] for terms in sets]).sum() for name, weight in weights.items()}
+
+
+def _present(masks: Tensor, labels: Tensor) -> Targets:
+    """Leave out masks without a pixel: a crop may have emptied them, and they would be learnt as lesions."""
+    keep = masks.flatten(1).any(dim=1)
+    return Targets(masks[keep], labels[keep])
+
+
+def _set_loss(masks: Tensor, logits: Tensor, *, targets: Sequence[Targets], config: ModelConfig) -> dict[str, Tensor]:
+    """Give the unweighted terms of one set of predictions."""
+    pairs = [match(masks[index], logits[index], targets=target, config=config) for index, target in enumerate(targets)]
+    matched = torch.cat([masks[index, pair.predictions] for index, pair in enumerate(pairs)])[:, None]
+    wanted = torch.cat([target.masks[pair.segments] for target, pair in zip(targets, pairs, strict=True)])[:, None]
+    points = uncertain_points(matched.detach(), config=config)
+    predicted, truth = sample(matched, points)[:, 0], sample(wanted, points)[:, 0]
+    segments = max(sum(len(target.labels) for target in targets), 1)
+    cross_entropy = F.binary_cross_entropy_with_logits(predicted, truth, reduction="none").mean(dim=1)
+    probability = predicted.sigmoid()
+    dice = 1 - (2 * (probability * truth).sum(1) + 1) / (probability.sum(1) + truth.sum(1) + 1)
+    return {
+        "class": _class_loss(logits, targets=targets, pairs=pairs, no_object_weight=config.no_object_weight),
+        "mask": cross_entropy.sum() / segments,
+        "dice": dice.sum() / segments,
+    }
+
+
+def _class_loss(
+    logits: Tensor, *, targets: Sequence[Targets], pairs: Sequence[Pairs], no_object_weight: float
+) -> Tensor:
+    """Give the mean cross-entropy of the classes; what was not matched is to be "no object", the last class."""
+    no_object = logits.shape[-1] - 1
+    wanted = torch.full(logits.shape[:2], no_object, device=logits.device)
+    for row, target, pair in zip(wanted, targets, pairs, strict=True):
+        row[pair.predictions] = target.labels[pair.segments]
+    weight = torch.ones(no_object + 1, device=logits.device)
+    weight[no_object] = no_object_weight
+    return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weight=weight)
+
+
+@torch.no_grad()
+def match(masks: Tensor, logits: Tensor, *, targets: Targets, config: ModelConfig) -> Pairs:
+    """Pair predictions (Q, h, w), (Q, C + 1) one to one with the segments of an image at the least cost.
+
+    The cost of a pair is its weighted losses, for the class minus its probability, on points drawn anew.
+    """
+    points = torch.rand(1, config.points, 2, device=masks.device)
+    predicted, truth = sample(masks[None], points)[0], sample(targets.masks[None], points)[0]
+    # softplus(x) - x * y is the cross-entropy of a logit x with its target y.
+    cross_entropy = (F.softplus(predicted).sum(1, keepdim=True) - predicted @ truth.T) / config.points
+    probability = predicted.sigmoid()
+    areas = probability.sum(1, keepdim=True) + truth.sum(1)
+    dice = 1 - (2 * probability @ truth.T + 1) / (areas + 1)
+    right = logits.softmax(-1)[:, targets.labels]
+    cost = config.mask_weight * cross_entropy + config.dice_weight * dice - config.class_weight * right
+    # A prediction that is not finite is matched last; the trainer sees it in the loss.
+    finite = torch.nan_to_num(cost, nan=1e9, posinf=1e9, neginf=1e9)
+    predictions, segments = linear_sum_assignment(finite.cpu().numpy())
+    return Pairs(torch.as_tensor(predictions, device=masks.device), torch.as_tensor(segments, device=masks.device))
+
+
+@torch.no_grad()
+def uncertain_points(masks: Tensor, *, config: ModelConfig) -> Tensor:
+    """Draw the points (N, P, 2) in [0, 1] at which mask logits (N, 1, h, w) are judged.
+
+    `importance_ratio` of them are those nearest to the border, logit 0, of `oversample_ratio` times P; the others
+    are drawn evenly.
+    """
+    drawn = torch.rand(len(masks), int(config.points * config.oversample_ratio), 2, device=masks.device)
+    uncertain = int(config.points * config.importance_ratio)
+    nearest = sample(masks, drawn)[:, 0].abs().topk(uncertain, dim=1, largest=False).indices
+    chosen = drawn.gather(1, nearest[:, :, None].expand(-1, -1, 2))
+    even = torch.rand(len(masks), config.points - uncertain, 2, device=masks.device)
+    return torch.cat([chosen, even], dim=1)
+
+
+def sample(maps: Tensor, points: Tensor) -> Tensor:
+    """Read maps (N, K, H, W) at points (N, P, 2), x and y in [0, 1], bilinearly: (N, K, P)."""
+    return F.grid_sample(maps, 2 * points[:, :, None] - 1, align_corners=False)[..., 0]

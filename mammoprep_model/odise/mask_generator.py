@@ -1,0 +1,59 @@
+"""The mask generator of Mask2Former: a pixel decoder and queries that look where their masks are."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from transformers.models.mask2former.configuration_mask2former import Mask2FormerConfig
+from transformers.models.mask2former.modeling_mask2former import (
+    Mask2FormerPixelDecoder,
+    Mask2FormerPreTrainedModel,
+    Mask2FormerTransformerModule,
+)
+
+from mammoprep_model.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Queries and their masks after each decoder layer, the raw queries' first: n + 1 sets for n layers.
+
+    `queries` (B, Q, D); `masks` (B, Q, H/4, W/4) are logits; `features` (B, D, H/4, W/4) are what they are made of.
+    """
+
+    queries: tuple[Tensor, ...]
+    masks: tuple[Tensor, ...]
+    features: Tensor
+
+
+class MaskGenerator(Mask2FormerPreTrainedModel):  # type: ignore[no-untyped-call]
+    """Turn features at strides 4, 8, 16 and 32 into queries and masks.
+
+    It derives from transformers' base class for its `post_init`, which initialises attention and convolutions.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        settings = Mask2FormerConfig(
+            feature_size=config.hidden,
+            mask_feature_size=config.hidden,
+            hidden_dim=config.hidden,
+            encoder_layers=config.encoder_layers,
+            encoder_feedforward_dim=config.encoder_feedforward,
+            # transformers counts the sets of masks, one more than there are layers.
+            decoder_layers=config.decoder_layers + 1,
+            dim_feedforward=config.decoder_feedforward,
+            num_attention_heads=config.heads,
+            num_queries=config.queries,
+        )
+        super().__init__(settings)
+        self.pixel_decoder = Mask2FormerPixelDecoder(settings, feature_channels=[config.projection] * 4)
+        self.transformer = Mask2FormerTransformerModule(in_features=config.hidden, config=settings)
+        self.post_init()  # type: ignore[no-untyped-call]
+        # Versions of transformers leave it zero, normal or, without post_init, uninitialised memory.
+        nn.init.normal_(self.pixel_decoder.level_embed)
+
+    def forward(self, features: tuple[Tensor, ...]) -> Masks:
+        """Map features (B, projection, H/s, W/s), s = 4, 8, 16, 32, to queries and masks."""
+        pixels = self.pixel_decoder(features, output_hidden_states=False, return_dict=True)
+        decoded = self.transformer(multi_scale_features=pixels.multi_scale_features, mask_features=pixels.mask_features)
+        queries = tuple(states.transpose(0, 1) for states in decoded.intermediate_hidden_states)
+        return Masks(queries, tuple(decoded.masks_queries_logits), pixels.mask_features)

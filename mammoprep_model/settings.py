@@ -1,0 +1,103 @@
+"""A preset's values by name: `train.learning_rate=3e-4` from the command line, JSON from a run folder."""
+
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from mammoprep.errors import MammoprepError, UnknownNameError
+from mammoprep_model.config import Preset, TrainConfig
+
+Config = TypeVar("Config")
+
+_ALIASES = {"train.lr": "train.learning_rate"}
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def change(preset: Preset, assignments: Iterable[str]) -> Preset:
+    """Give the preset with `train.<field>=value` and `model.<field>=value` carried out.
+
+    Lists are written with commas. A key that does not exist names the nearest one.
+    """
+    for assignment in assignments:
+        key, equals, text = (part.strip() for part in assignment.partition("="))
+        known = setting_names(preset)
+        if not equals:
+            raise MammoprepError(f"--set {assignment!r} is no setting. Write it as train.lr=1e-4.")
+        key = _ALIASES.get(key, key)
+        if key not in known:
+            raise UnknownNameError(key, kind="setting", known=known)
+        preset = _assign(preset, path=key.split("."), text=text)
+    return preset
+
+
+def setting_names(preset: Preset) -> list[str]:
+    """List what `change` can set."""
+    return [*_names(preset.train, "train."), *_names(preset.model, "model."), *_ALIASES]
+
+
+def _names(config: Any, prefix: str) -> list[str]:
+    names = []
+    for field in fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name}"
+        names += _names(value, f"{name}.") if is_dataclass(value) else [name]
+    return names
+
+
+def _assign(config: Any, *, path: list[str], text: str) -> Any:
+    name, *rest = path
+    current = getattr(config, name)
+    if rest:
+        return replace(config, **{name: _assign(current, path=rest, text=text)})
+    kind = get_type_hints(type(config))[name]
+    try:
+        return replace(config, **{name: _parse(text, kind)})
+    except (KeyError, ValueError) as error:
+        wanted = getattr(kind, "__name__", str(kind)) if not get_args(kind) else str(kind)
+        raise MammoprepError(f"{text!r} is no value for {name}: it takes {wanted}, now {current!r}.") from error
+
+
+def _parse(text: str, kind: Any) -> Any:
+    """Read a value of a field's type; ValueError or KeyError where the text does not fit."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return None if text.lower() == "none" else _parse(text, next(arg for arg in inner if arg is not type(None)))
+    if origin is Literal:
+        return {str(choice): choice for choice in inner}[text]
+    if origin is tuple:
+        parts = [part for part in text.strip("()[] ").split(",") if part.strip()]
+        kinds = [inner[0]] * len(parts) if inner[-1] is Ellipsis else list(inner)
+        return tuple(_parse(part.strip(), each) for part, each in zip(parts, kinds, strict=True))
+    return _TRUTH[text.lower()] if kind is bool else kind(text)
+
+
+def from_json(kind: type[Config], content: Mapping[str, Any]) -> Config:
+    """Rebuild a frozen dataclass from `dataclasses.asdict` after a way through JSON."""
+    hints = get_type_hints(kind)
+    unknown = set(content) - set(hints)
+    if unknown:
+        raise MammoprepError(f"{kind.__name__} has no field {min(unknown)!r}. Was it written by another version?")
+    return kind(**{name: _restore(value, hints[name]) for name, value in content.items()})
+
+
+def _restore(value: Any, kind: Any) -> Any:
+    if is_dataclass(kind) and isinstance(kind, type):
+        return from_json(kind, value)
+    if isinstance(value, list):
+        inner = get_args(kind)
+        return tuple(_restore(item, inner[0] if inner else None) for item in value)
+    return value
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse values with which no training can run."""
+    wrong = {
+        "crop": config.crop < 64 or config.crop % 64 != 0,
+        "scale": not 0 < config.scale[0] <= config.scale[1],
+        "milestones": not 0 <= config.milestones[0] <= config.milestones[1],
+    }
+    wrong |= {name: getattr(config, name) < 1 for name in ("size", "steps", "batch_size", "checkpoint_every")}
+    wrong |= {name: getattr(config, name) <= 0 for name in ("learning_rate", "clip_norm")}
+    for name in (name for name, is_wrong in wrong.items() if is_wrong):
+        rule = "a multiple of 64" if name == "crop" else "positive (ranges from low to high)"
+        raise MammoprepError(f"train.{name} = {getattr(config, name)} cannot be used: it must be {rule}.")

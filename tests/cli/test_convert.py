@@ -1,0 +1,237 @@
+"""`mammoprep convert` on the command line: its options, exit codes, and one line for each mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from inspect import signature
+from time import perf_counter
+from typing import get_args, get_type_hints
+
+import pytest
+from typer.main import get_command
+
+from mammoprep import convert, panoptic, phantom
+from mammoprep.cli import app, main
+from mammoprep.cli import convert as command
+from mammoprep.cli.convert import Common
+from mammoprep.convert import Options, Summary
+from mammoprep.pseudo_mask import Recipe
+from mammoprep.readers import READERS
+
+SMALL = ("--long-side", 128, "--workers", 1)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Two phantom patients in VinDr-Mammo's layout."""
+    root = tmp_path_factory.mktemp("phantoms") / "raw"
+    phantom.write(root, patients=2, long_side=256)
+    return root
+
+
+@pytest.fixture
+def broken(raw, tmp_path):
+    """The same with one file of eight cut off."""
+    root = tmp_path / "broken"
+    root.mkdir()
+    for path in raw.rglob("*"):
+        target = root / path.relative_to(raw)
+        if path.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, target)
+    first = min(root.rglob("*.dicom"))
+    content = first.read_bytes()
+    first.unlink()
+    first.write_bytes(content[: len(content) // 2])
+    return root
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["convert", *map(str, arguments)])
+    return ended.value.code
+
+
+def commands():
+    return get_command(app).commands["convert"].commands
+
+
+def test_a_raw_folder_becomes_a_dataset_and_a_table(raw, tmp_path, capsys):
+    assert run("vindr", raw, tmp_path / "out", *SMALL) == 0
+
+    printed = capsys.readouterr()
+    assert "BI-RADS 3" in printed.out
+    assert "patients" in printed.out
+    assert f"Next: mammoprep folds {tmp_path / 'out'}" in printed.err
+    assert len(panoptic.load(tmp_path / "out").images) == 8
+
+
+def test_json_is_the_counts_of_the_manifest(raw, tmp_path, capsys):
+    run("vindr", raw, tmp_path / "out", *SMALL, "--json")
+
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "out" / "manifest.json").read_text())["counts"]
+    assert printed["images"] == 8
+
+
+def test_the_options_reach_the_result(raw, tmp_path):
+    options = (
+        "--bits",
+        16,
+        "--stuff",
+        "background",
+        "--hull",
+        "convex",
+        "--sigma",
+        3,
+        "--labels",
+        "finding",
+        "--limit",
+        3,
+    )
+    assert run("vindr", raw, tmp_path / "out", *SMALL, *options) == 0
+
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    said = manifest["options"]
+    assert (said["bits"], said["stuff"], said["limit"], manifest["labels"]) == (16, ["background"], 3, "finding")
+    assert (said["recipe"]["hull"], said["recipe"]["sigma"]) == ("convex", 3)
+    assert said["recipe"]["threshold"] == Recipe().threshold
+
+
+@pytest.mark.parametrize(("allowed", "code"), [((), 1), (("--max-skipped", 1), 0)])
+def test_a_skipped_file_is_exit_code_1_unless_it_is_allowed(broken, tmp_path, capsys, allowed, code):
+    assert run("vindr", broken, tmp_path / "out", *SMALL, *allowed) == code
+
+    assert len(panoptic.load(tmp_path / "out").images) == 7
+    assert ("1 image files were skipped" in capsys.readouterr().err) == bool(code)
+
+
+def test_a_dry_run_counts_and_writes_nothing(raw, tmp_path, capsys):
+    assert run("vindr", raw, tmp_path / "out", "--dry-run", "--json") == 0
+
+    assert json.loads(capsys.readouterr().out)["images"] == 8
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_of_a_complete_dataset_says_so(raw, tmp_path, capsys):
+    run("vindr", raw, tmp_path / "out", *SMALL)
+    capsys.readouterr()
+
+    assert run("vindr", raw, tmp_path / "out", *SMALL, "--resume") == 0
+    assert "was complete already" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_how_to_go_on(raw, tmp_path, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(convert, "convert", stop)
+    assert run("vindr", raw, tmp_path / "out") == 130
+    assert "--resume goes on from here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--hull", "conave"), "Did you mean 'concave'?"),
+        (("--labels", "birad"), "Did you mean 'birads'?"),
+        (("--bits", 12), "'16'"),
+        (("--stuff", "brest,background"), "Did you mean 'breast'"),
+        (("--window", "5/-1"), "5/-1"),
+        (("--sigma", -1), "sigma is -1"),
+        (("--workers", 0), "--workers is 0"),
+        (("--limit", 0), "--limit is 0"),
+        (("--long-side", -5), "--long-side is -5"),
+        (("--max-skipped", -1), "--max-skipped"),
+        (("--resume", "--overwrite"), "--resume"),
+        (("--long-sid", 5), "--long-side"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_exit_code_2(raw, tmp_path, capsys, arguments, text):
+    assert run("vindr", raw, tmp_path / "out", *arguments) == 2
+
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_raw_folder_is_one_line(raw, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for wrong, text in ((tmp_path / "nowhere", "does not exist"), (tmp_path / "empty", "is empty")):
+        assert run("vindr", wrong, tmp_path / "out") == 2
+        assert text in capsys.readouterr().err
+    assert run("cdd-cesm", raw, tmp_path / "out") == 2
+    assert "looks like VinDr-Mammo; use `mammoprep convert vindr`" in capsys.readouterr().err
+
+
+def test_an_out_that_holds_something_is_refused_until_it_may_be_replaced(raw, tmp_path, capsys):
+    run("vindr", raw, tmp_path / "out", *SMALL)
+    assert run("vindr", raw, tmp_path / "out", *SMALL) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert run("vindr", raw, tmp_path / "out", *SMALL, "--overwrite") == 0
+
+
+def test_there_is_a_sub_command_for_every_reader():
+    assert commands().keys() == READERS.keys()
+
+
+@pytest.mark.parametrize(("name", "function"), [("vindr", command.vindr), ("cdd-cesm", command.cdd_cesm)])
+def test_the_label_schemes_are_the_reader_s_the_default_first(name, function):
+    labels = signature(function).parameters["labels"]
+
+    assert get_args(get_args(labels.annotation)[0]) == tuple(READERS[name].labels)
+    assert labels.default == next(iter(READERS[name].labels))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_common_option_stands_after_each_sub_command(name):
+    assert {field.name for field in fields(Common)} <= {parameter.name for parameter in commands()[name].params}
+
+
+def test_the_defaults_that_help_shows_are_those_that_hold():
+    hints = get_type_hints(Common, include_extras=True)
+    shown = {
+        name: get_args(hints[name])[1].show_default for name in ("sigma", "threshold", "hull", "hull_ratio", "min_area")
+    }
+
+    assert {name: format(getattr(Recipe(), name)) for name in shown} == {
+        name: format(type(getattr(Recipe(), name))(text)) for name, text in shown.items()
+    }
+    assert Common().options("birads", {}) == Options(labels="birads")
+
+
+def test_many_reasons_are_cut_short_in_the_table(raw, tmp_path, monkeypatch, capsys):
+    reasons = {f"reason {i:02}": 100 - i for i in range(15)}
+    summary = Summary(images=1, patients=1, findings={}, skipped={"finding": reasons})
+    monkeypatch.setattr(convert, "preview", lambda *_, **__: summary)
+
+    run("vindr", raw, tmp_path / "out", "--dry-run")
+
+    printed = capsys.readouterr().out
+    assert "reason 09" in printed
+    assert "reason 10" not in printed
+    assert str(sum(range(86, 91))) in printed  # the other five
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["convert", "vindr", "--help"], ["folds", "--help"]])
+def test_help_is_quick_and_imports_nothing_heavy(arguments):
+    code = f"""
+import sys
+from mammoprep.cli import main
+try:
+    main({arguments})
+finally:
+    heavy = {{"torch", "cv2", "pandas", "numpy", "pydicom", "sklearn", "joblib"}} & set(sys.modules)
+    sys.stderr.write(" ".join(heavy))
+"""
+    start = perf_counter()
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert ended.stderr == ""
+    assert "Usage" in ended.stdout
+    assert perf_counter() - start < 2  # 0.25 s on a machine that does nothing else

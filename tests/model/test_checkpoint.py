@@ -1,0 +1,189 @@
+"""A run folder gives its network back, alone; what does not fit is named in one line."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mammoprep import panoptic
+from mammoprep.errors import MammoprepError, MissingFileError
+from mammoprep_model import checkpoint, zoo
+from mammoprep_model.checkpoint import RunConfig
+from mammoprep_model.config import Preset
+from mammoprep_model.segmenter import Segmenter
+
+CATEGORIES = panoptic.make_categories(["BI-RADS 3", "BI-RADS 4"])
+
+
+@pytest.fixture
+def config(small_preset: Preset) -> RunConfig:
+    return RunConfig(
+        preset=small_preset,
+        categories=CATEGORIES,
+        dataset="data/vindr",
+        data_hash="ab",
+        folds_hash="cd",
+        fold=2,
+        seed=7,
+        weights={"mam-e": "somewhere"},
+        device="cpu",
+        versions={"torch": "2"},
+        git_commit=None,
+    )
+
+
+@pytest.fixture
+def saved(tmp_path: Path, config: RunConfig, fake_network: Callable[..., Any]) -> tuple[Path, Segmenter]:
+    run = tmp_path / "run"
+    run.mkdir()
+    torch.manual_seed(3)
+    network = checkpoint.assemble(config)
+    checkpoint.write_run(run, config)
+    checkpoint.save(run, network, state={"step": 5})
+    return run, network
+
+
+def test_run_json_comes_back_as_it_was(saved: tuple[Path, Segmenter], config: RunConfig) -> None:
+    assert checkpoint.read_run(saved[0]) == replace(
+        config, preset=replace(config.preset, summary=zoo.preset("tiny").summary)
+    )
+
+
+def test_run_json_says_what_the_documentation_promises(saved: tuple[Path, Segmenter]) -> None:
+    content = json.loads((saved[0] / "run.json").read_text())
+    promised = {"preset", "config", "categories", "dataset", "manifest_sha256", "fold", "seed", "versions", "device"}
+    assert promised | {"git_commit", "weights"} <= set(content)
+    assert content["config"]["train"]["learning_rate"] == 0.01
+    assert content["categories"][0] == CATEGORIES[0].to_json()
+
+
+def test_a_loaded_network_predicts_the_same(saved: tuple[Path, Segmenter]) -> None:
+    run, network = saved
+    loaded, config = checkpoint.load(run, device="cpu")
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.equal(loaded.predict(images)[0].masks, network.predict(images)[0].masks)
+    assert config.categories == CATEGORIES
+    assert not checkpoint.module_of(loaded).training
+
+
+def test_only_what_was_trained_is_saved(saved: tuple[Path, Segmenter]) -> None:
+    from safetensors import safe_open
+
+    with safe_open(saved[0] / "model.safetensors", "pt") as file:
+        assert set(file.keys()) == {"0.weight", "0.bias", "1.weight", "1.bias", "2.weight", "2.bias"}
+
+
+def test_the_state_holds_the_weights_too_so_that_it_is_enough_to_resume(saved: tuple[Path, Segmenter]) -> None:
+    state = checkpoint.load_state(saved[0])
+    assert state is not None
+    assert state["step"] == 5
+    assert torch.equal(state["network"]["0.weight"], saved[1].trained_state()["0.weight"])
+
+
+def test_weights_named_anew_replace_those_of_training(
+    saved: tuple[Path, Segmenter], monkeypatch: pytest.MonkeyPatch, fake_network: Callable[..., Any]
+) -> None:
+    seen: dict[str, str] = {}
+
+    def build(config: object, *, categories: Any, weights: dict[str, str]) -> Any:
+        seen.update(weights)
+        return fake_network(config, categories=categories, weights=weights)
+
+    monkeypatch.setattr(checkpoint, "build", build)
+    checkpoint.load(saved[0], weights={"mam-e": "elsewhere"}, device="cpu")
+    assert seen == {"mam-e": "elsewhere"}
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"run\.json does not exist.*mammoprep train"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_run_of_several_folds_asks_for_one(tmp_path: Path, config: RunConfig) -> None:
+    checkpoint.write_folds(tmp_path, config, folds=3)
+    with pytest.raises(MammoprepError, match=r"holds 3 folds.*fold-0"):
+        checkpoint.load(tmp_path)
+    choices = checkpoint.read_choices(tmp_path)
+    assert (choices.preset.train, choices.fold, choices.seed) == (config.preset.train, "all", 7)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("preset", "preset"), ("seed", "seed"), ("categories", "categories")])
+def test_a_run_json_that_lacks_something_is_named(saved: tuple[Path, Segmenter], name: str, reason: str) -> None:
+    path = saved[0] / "run.json"
+    content = json.loads(path.read_text())
+    del content[name]
+    path.write_text(json.dumps(content))
+    with pytest.raises(MammoprepError, match=f"not a run's: '{reason}'"):
+        checkpoint.read_run(saved[0])
+
+
+def test_a_run_without_a_checkpoint_yet_says_so(saved: tuple[Path, Segmenter]) -> None:
+    (saved[0] / "model.safetensors").unlink()
+    with pytest.raises(MissingFileError, match="no checkpoint yet"):
+        checkpoint.load(saved[0])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.pt"])
+def test_a_damaged_file_is_one_line(saved: tuple[Path, Segmenter], name: str) -> None:
+    path = saved[0] / name
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(MammoprepError, match="not readable"):
+        checkpoint.load(saved[0]) if name.startswith("model") else checkpoint.load_state(saved[0])
+
+
+def test_the_state_is_never_unpickled(saved: tuple[Path, Segmenter]) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(saved[0] / "evil"),)
+
+    torch.save({"step": Evil()}, saved[0] / "state.pt")
+    with pytest.raises(MammoprepError, match="not readable"):
+        checkpoint.load_state(saved[0])
+    assert not (saved[0] / "evil").exists()
+
+
+def test_a_failed_write_keeps_the_checkpoint_before(
+    saved: tuple[Path, Segmenter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, network = saved
+    before = (run / "model.safetensors").read_bytes()
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(MammoprepError, match="No space left on device"):
+        checkpoint.save(run, network, state={"step": 6})
+    assert (run / "model.safetensors").read_bytes() == before
+    assert not list(run.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("names", "difference"),
+    [
+        (["BI-RADS 3"], "it lacks BI-RADS 4"),
+        (["BI-RADS 3", "BI-RADS 4", "BI-RADS 5"], "it adds BI-RADS 5"),
+        (["benign", "BI-RADS 4"], "it lacks BI-RADS 3 and it adds benign"),
+        (["BI-RADS 4", "BI-RADS 3"], "it orders them BI-RADS 4, BI-RADS 3"),
+    ],
+)
+def test_other_categories_are_named(config: RunConfig, names: list[str], difference: str) -> None:
+    with pytest.raises(MammoprepError, match=difference):
+        checkpoint.check_categories(config, panoptic.make_categories(names), where=Path("vindr"))
+
+
+def test_the_same_categories_pass_whatever_their_colours(config: RunConfig) -> None:
+    other = tuple(replace(category, color=(1, 2, 3)) for category in CATEGORIES)
+    assert checkpoint.check_categories(config, other, where=Path("vindr")) is None
+
+
+def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert checkpoint.pick_device("auto").type == "cpu"
+    with pytest.raises(MammoprepError, match="no CUDA GPU"):
+        checkpoint.pick_device("cuda")

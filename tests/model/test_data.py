@@ -1,0 +1,165 @@
+"""Batches depend on seed and position alone; masks, labels and pixels are what the DATASET says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mammoprep import panoptic
+from mammoprep.errors import MammoprepError
+from mammoprep_model import data
+from mammoprep_model.config import TrainConfig
+
+PLAIN = TrainConfig(size=4, crop=6, scale=(1, 1), flip=False, batch_size=2)
+SAMPLE = data.Sample(
+    grey=np.array([[0, 51, 102, 255]] * 4, dtype=np.uint8),
+    index=np.array([[1, 1, 2, 2], [1, 1, 2, 2], [2, 2, 2, 2], [2, 2, 2, 0]], dtype=np.uint16),
+    labels=np.array([2, 0]),
+)
+
+
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_without_augmentation_a_view_is_the_image_padded_right_and_below() -> None:
+    view = data.augment(SAMPLE, config=PLAIN, generator=generator())
+    assert np.allclose(view.image[:4, :4], [[0, 0.2, 0.4, 1]] * 4)
+    assert view.image.shape == (6, 6)
+    assert not view.image[4:].any()
+    assert not view.image[:, 4:].any()
+    assert view.masks.shape == (2, 6, 6)
+    assert view.masks.sum(axis=(1, 2)).tolist() == [4, 11]
+    assert view.labels.tolist() == [2, 0]
+
+
+def test_flip_mirrors_image_and_masks_together() -> None:
+    views = [data.augment(SAMPLE, config=replace(PLAIN, flip=True), generator=generator(seed)) for seed in range(20)]
+    mirrored = [view for view in views if view.image[0, 0] == 1]
+    assert 0 < len(mirrored) < 20
+    assert np.allclose(mirrored[0].image[0, :4], [1, 0.4, 0.2, 0])
+    assert mirrored[0].masks[0, 0, :4].tolist() == [0, 0, 1, 1]
+
+
+def test_masks_outside_the_crop_are_dropped() -> None:
+    views = [data.augment(SAMPLE, config=replace(PLAIN, crop=1), generator=generator(seed)) for seed in range(60)]
+    assert {tuple(view.labels.tolist()) for view in views} == {(2,), (0,), ()}
+    assert all(view.masks.any(axis=(1, 2)).all() for view in views)
+
+
+def test_a_view_without_any_mask_keeps_the_shape_of_the_window() -> None:
+    empty = replace(SAMPLE, index=np.zeros((4, 4), dtype=np.uint16), labels=np.zeros(0, dtype=np.int64))
+    view = data.augment(empty, config=PLAIN, generator=generator())
+    assert view.masks.shape == (0, 6, 6)
+    assert view.masks.dtype == np.float32
+    assert view.labels.dtype == np.int64
+
+
+def test_rescaling_changes_image_and_masks_alike() -> None:
+    view = data.augment(SAMPLE, config=replace(PLAIN, scale=(2, 2), crop=8), generator=generator())
+    assert view.masks.sum(axis=(1, 2)).tolist() == [16, 44]
+    assert view.masks[0, :4, :4].all()
+
+
+def test_sixteen_bits_become_the_same_floats_as_eight() -> None:
+    deep = replace(SAMPLE, grey=SAMPLE.grey.astype(np.uint16) * 257)
+    views = [data.augment(sample, config=PLAIN, generator=generator()) for sample in (SAMPLE, deep)]
+    assert np.allclose(views[0].image, views[1].image)
+
+
+def test_fit_makes_the_long_side_and_pads_to_multiples_of_64() -> None:
+    image, content = data.fit(np.full((100, 70), 255, dtype=np.uint8), 130)
+    assert content == (130, 91)
+    assert image.shape == (192, 128)
+    assert image[:130, :91].min() == 1
+    assert image[130:].max() == image[:, 91:].max() == 0
+
+
+def images_of(root: Path, *, seed: int = 0, ids: tuple[int, ...] = (1, 2, 3, 4, 5, 6)) -> data.TrainingImages:
+    config = TrainConfig(size=64, crop=64, batch_size=2)
+    return data.TrainingImages(panoptic.load(root), image_ids=ids, config=config, seed=seed)
+
+
+def test_a_sample_has_the_place_of_each_class_among_the_categories(dataset: Path) -> None:
+    source = panoptic.load(dataset)
+    sample = data.read_sample(source, source.images[0])
+    assert sample.labels.tolist() == [1, 2, 3]
+    assert (sample.index == 1).sum() == 64
+    assert sample.grey[sample.index == 1].tolist() == [220] * 64
+
+
+def test_crowd_segments_are_no_targets(dataset: Path) -> None:
+    source = panoptic.load(dataset)
+    first = source.images[0]
+    crowd = replace(first, segments=(replace(first.segments[0], iscrowd=True), *first.segments[1:]))
+    sample = data.read_sample(source, crowd)
+    assert sample.labels.tolist() == [2, 3]
+    assert (sample.index == 0).sum() == 64
+
+
+@pytest.mark.parametrize("ids", [[[1, 9]] * 24, [[1, 3]] * 5])
+def test_a_map_that_does_not_fit_panoptic_json_is_refused(dataset: Path, ids: list[list[int]]) -> None:
+    panoptic.write_ids(dataset / "panoptic" / "case-1.png", np.repeat(np.array(ids, dtype=np.int32), 16, axis=1))
+    source = panoptic.load(dataset)
+    with pytest.raises(MammoprepError, match="case-1.*mammoprep check"):
+        data.read_sample(source, source.images[0])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason"), [(np.zeros((48, 32, 3), np.uint8), "no grey PNG"), (np.zeros((5, 5), np.uint8), "48 x 32")]
+)
+def test_an_image_of_another_kind_or_size_is_refused(dataset: Path, pixels: np.ndarray, reason: str) -> None:
+    panoptic.write_png(dataset / "images" / "case-1.png", pixels)
+    source = panoptic.load(dataset)
+    with pytest.raises(MammoprepError, match=reason):
+        data.read_grey(dataset, source.images[0])
+
+
+def test_a_batch_keeps_the_contract(dataset: Path) -> None:
+    batch = images_of(dataset).batch(0)
+    assert batch.images.shape == (2, 3, 64, 64)
+    assert batch.images.dtype == torch.float32
+    assert [masks.shape[1:] for masks in batch.masks] == [(64, 64)] * 2
+    assert [len(masks) for masks in batch.masks] == [len(labels) for labels in batch.labels]
+    assert batch.labels[0].dtype == torch.int64
+
+
+def test_an_epoch_shows_each_image_once_in_an_order_of_its_own(dataset: Path) -> None:
+    images = images_of(dataset)
+    epochs = [[i for at in range(6 * k, 6 * k + 6, 2) for i in images.batch(at).image_ids] for k in range(3)]
+    assert [sorted(epoch) for epoch in epochs] == [[1, 2, 3, 4, 5, 6]] * 3
+    assert epochs[0] != epochs[1]
+
+
+def test_position_and_seed_alone_decide_a_batch(dataset: Path) -> None:
+    first, again, other = images_of(dataset), images_of(dataset), images_of(dataset, seed=1)
+    first.batch(0)
+    assert torch.equal(first.batch(8).images, again.batch(8).images)
+    assert not torch.equal(first.batch(8).images, other.batch(8).images)
+
+
+def test_threads_keep_the_order(dataset: Path) -> None:
+    starts = range(0, 20, 2)
+    one, three = (list(data.stream(images_of(dataset), starts, ahead=ahead)) for ahead in (1, 3))
+    assert [batch.image_ids for batch in one] == [images_of(dataset).batch(start).image_ids for start in starts]
+    assert all(torch.equal(a.images, b.images) for a, b in zip(one, three, strict=True))
+
+
+@pytest.mark.parametrize(("room", "reads"), [(2**20, 6), (0, 12)])
+def test_images_are_decoded_once_while_there_is_room(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, room: int, reads: int
+) -> None:
+    monkeypatch.setattr(data, "CACHE_BYTES", room)
+    read, calls = data.read_sample, []
+    monkeypatch.setattr(data, "read_sample", lambda source, image: calls.append(image.id) or read(source, image))
+    images = images_of(dataset)
+    for position in range(0, 12, 2):
+        images.batch(position)
+    assert len(calls) == reads
+
+
+def test_a_fold_without_training_images_is_refused(dataset: Path) -> None:
+    with pytest.raises(MammoprepError, match="no training images"):
+        images_of(dataset, ids=())

@@ -1,0 +1,37 @@
+"""Each example runs as it stands."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def run(name: str, out: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / name, out], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_convert_and_look(tmp_path):
+    printed = run("convert_and_look.py", tmp_path / "look")
+    assert "12 images of 3 patients" in printed
+    paths = [Path(line) for line in printed.splitlines() if line.endswith(".png")]
+    assert len(paths) == 4
+    assert all(path.is_file() for path in paths)
+
+
+def test_score_your_own(tmp_path):
+    printed = run("score_your_own.py", tmp_path / "own").splitlines()
+    assert sum(line.startswith("IoU > ") for line in printed) == 18
+    assert printed[-1].startswith("not given: ")
+    assert "dice" in printed[-1]
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_every_example_is_tested_here(path):
+    assert f'"{path.name}"' in Path(__file__).read_text()

@@ -1,0 +1,382 @@
+"""The format on disk: ids as RGB, run-length codes, tables; folders whole or not at all."""
+
+import errno
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from pycocotools import mask as coco_mask
+
+from mammoprep import panoptic
+from mammoprep.errors import MammoprepError, MissingFileError
+from mammoprep.panoptic import Category, Image, Segment, folder
+
+
+def contents(path):
+    return sorted(each.relative_to(path).as_posix() for each in path.rglob("*"))
+
+
+# Ids as RGB
+
+
+def test_an_id_is_red_plus_256_green_plus_65536_blue(tmp_path):
+    ids = np.array([[0, 1, 255], [256, 65536, 1 + 256 * 2 + 65536 * 3]], dtype=np.int32)
+
+    panoptic.write_ids(tmp_path / "a.png", ids)
+
+    red_green_blue = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)[..., ::-1]
+    assert red_green_blue.tolist() == [[[0, 0, 0], [1, 0, 0], [255, 0, 0]], [[0, 1, 0], [0, 0, 1], [1, 2, 3]]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    ids=arrays.arrays(
+        np.int32, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, panoptic.MAX_ID)
+    )
+)
+def test_ids_come_back(tmp_path_factory, ids):
+    path = tmp_path_factory.mktemp("ids") / "a.png"
+    panoptic.write_ids(path, ids[:, ::-1])  # no contiguous array
+
+    back = panoptic.read_ids(path)
+
+    assert back.dtype == np.int32
+    assert (back == ids[:, ::-1]).all()
+
+
+@pytest.mark.parametrize("wrong", [-1, panoptic.MAX_ID + 1])
+def test_an_id_that_has_no_colour_is_refused(tmp_path, wrong):
+    with pytest.raises(MammoprepError, match="0 … 16777215"):
+        panoptic.write_ids(tmp_path / "a.png", np.array([[wrong]], dtype=np.int32))
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((2, 2), np.uint8), np.zeros((2, 2, 3), np.uint16), np.zeros((2, 2, 4), np.uint8)]
+)
+def test_another_kind_of_png_is_no_map_of_ids(tmp_path, pixels):
+    panoptic.write_png(tmp_path / "a.png", pixels)
+    with pytest.raises(MammoprepError, match="no RGB PNG with 8 bits"):
+        panoptic.read_ids(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_pixels_come_back(tmp_path, dtype):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (7, 5)).astype(dtype)
+
+    panoptic.write_png(tmp_path / "a.png", pixels)
+
+    back = panoptic.read_png(tmp_path / "a.png")
+    assert back.dtype == dtype
+    assert (back == pixels).all()
+
+
+@pytest.mark.parametrize("kept", [0, 40, -5])
+def test_a_torn_png_is_no_image(tmp_path, kept):
+    panoptic.write_ids(tmp_path / "a.png", np.arange(900, dtype=np.int32).reshape(30, 30))
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:kept])
+    with pytest.raises(MammoprepError, match="not a readable PNG"):
+        panoptic.read_ids(tmp_path / "a.png")
+
+
+def test_a_missing_png_is_named(tmp_path):
+    with pytest.raises(MissingFileError, match=r"b\.png does not exist"):
+        panoptic.read_png(tmp_path / "b.png")
+
+
+# Run-length codes
+
+
+def test_a_code_worked_by_hand():
+    mask = np.array([[0, 1, 0], [0, 1, 1]], dtype=bool)  # down the columns 0 0 1 1 0 1: runs of 2, 2, 1 and 1
+
+    code = panoptic.encode_rle(mask)
+
+    # A count is written in 5 bits plus 48; from the fourth on, as the difference from the one before the last: 1 - 2.
+    assert code == {"size": [2, 3], "counts": "221O"}
+    assert (panoptic.decode_rle(code) == mask).all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(mask=arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_codes_are_byte_for_byte_those_of_pycocotools(mask):
+    expected = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+
+    code = panoptic.encode_rle(mask)
+
+    assert code == {"size": list(mask.shape), "counts": expected["counts"].decode()}
+    assert (panoptic.decode_rle(code) == mask).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    crop=arrays.arrays(bool, st.tuples(st.integers(1, 5), st.integers(1, 5))),
+    before=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    after=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+)
+def test_a_crop_has_the_code_of_its_full_mask(crop, before, after):
+    mask = np.pad(crop, tuple(zip(before, after, strict=True)))
+    y, x = before
+    assert panoptic.encode_crop(crop, x=x, y=y, size=mask.shape) == panoptic.encode_rle(mask)
+
+
+def test_a_box_is_tight_and_an_empty_mask_has_none():
+    mask = np.zeros((9, 8), dtype=bool)
+    assert panoptic.mask_box(mask) == (0, 0, 0, 0)
+    mask[3, 2] = mask[6, 4] = True
+    assert panoptic.mask_box(mask) == (2, 3, 3, 4)
+
+
+# Tables
+
+
+def test_categories_count_from_one_things_first_each_with_a_colour():
+    categories = panoptic.make_categories([f"class {i}" for i in range(12)])
+
+    assert [category.id for category in categories] == list(range(1, 15))
+    assert [category.isthing for category in categories] == [True] * 12 + [False] * 2
+    assert len({category.color for category in categories}) == 12  # the eleventh thing starts again
+
+
+def example(root):
+    segments = (
+        Segment(1, 1, 6, (0, 0, 3, 2), extra={"covered": 0.5, "attributes": {"name": "Mass"}}),
+        Segment(2, 2, 9, (0, 0, 4, 4), iscrowd=True, score=0.25),
+    )
+    images = (Image(3, "b", 4, 4), Image(1, "a.x", 4, 4, segments))
+    panoptic.write_panoptic(root, categories=panoptic.make_categories(["mass"], ["background"]), images=images)
+
+
+def test_what_is_written_is_loaded_in_the_order_of_the_ids(tmp_path):
+    example(tmp_path)
+
+    loaded = panoptic.load(tmp_path)
+
+    assert [(image.id, image.name) for image in loaded.images] == [(1, "a.x"), (3, "b")]
+    assert loaded.images[0].segments[0].extra == {"covered": 0.5, "attributes": {"name": "Mass"}}
+    assert loaded.images[0].segments[1] == Segment(2, 2, 9, (0, 0, 4, 4), iscrowd=True, score=0.25)
+    assert loaded.things == (Category(1, "mass", True, (230, 159, 0)),)
+
+
+def test_the_json_has_coco_s_keys(tmp_path):
+    example(tmp_path)
+
+    content = json.loads((tmp_path / "panoptic.json").read_text())
+
+    assert content.keys() == {"images", "annotations", "categories"}
+    assert content["images"][1] == {"id": 1, "file_name": "a.x.png", "height": 4, "width": 4}
+    annotation = content["annotations"][1]
+    assert (annotation["file_name"], annotation["image_id"]) == ("a.x.png", 1)
+    assert annotation["segments_info"][1] == {
+        "id": 2,
+        "category_id": 2,
+        "area": 9,
+        "bbox": [0, 0, 4, 4],
+        "iscrowd": 1,
+        "score": 0.25,
+    }
+    assert content["categories"][0]["isthing"] == 1
+
+
+def test_segments_of_other_tools_need_neither_colour_nor_crowd(tmp_path):
+    content = {
+        "images": [{"id": 1, "file_name": "deep/a.png", "height": 2, "width": 2}],
+        "annotations": [
+            {"image_id": 1, "segments_info": [{"id": 5, "category_id": 1, "area": 4, "bbox": [0, 0, 2, 2]}]}
+        ],
+        "categories": [{"id": 1, "name": "mass", "isthing": 1}],
+    }
+    panoptic.write_json(tmp_path / "panoptic.json", content)
+
+    loaded = panoptic.load(tmp_path)
+
+    assert loaded.images[0].name == "a"
+    assert loaded.images[0].segments == (Segment(5, 1, 4, (0, 0, 2, 2)),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"images": [], "annotations": [{"image_id": 1}], "categories": []}',
+        '{"images": 1, "annotations": 2}',
+    ],
+)
+def test_what_is_no_coco_panoptic_is_named(tmp_path, text):
+    (tmp_path / "panoptic.json").write_text(text)
+    with pytest.raises(MammoprepError, match=r"panoptic\.json is not"):
+        panoptic.load(tmp_path)
+
+
+def test_loading_leaves_the_garbage_collector_as_it_was(tmp_path):
+    import gc
+
+    example(tmp_path)
+    panoptic.load(tmp_path)
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("load", [panoptic.load, panoptic.load_instances, panoptic.load_cases])
+def test_a_folder_that_is_no_dataset_says_what_writes_one(tmp_path, load):
+    with pytest.raises(MissingFileError, match="does not exist"):
+        load(tmp_path)
+
+
+def test_a_fold_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    panoptic.write_json(tmp_path / "folds.json", {"folds": [{"train": [1], "val": [2]}, {"train": [2], "val": [1]}]})
+
+    assert panoptic.load_fold(tmp_path, 1) == ((2,), (1,))
+    with pytest.raises(MammoprepError, match=r"has no fold 2\. Folds: 0 … 1\."):
+        panoptic.load_fold(tmp_path, 2)
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    panoptic.write_json(tmp_path / "a.json", {"é": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        panoptic.write_json(tmp_path / "a.json", {"area": float("inf")})
+
+    assert (tmp_path / "a.json").read_bytes() == '{"é": 1}\n'.encode()
+    assert contents(tmp_path) == ["a.json"]
+
+
+# Folders whole or not at all
+
+
+def test_a_folder_appears_when_it_is_finished(tmp_path):
+    with panoptic.staged(tmp_path / "deep" / "out") as partial:
+        (partial / "a").write_text("1")
+        assert not (tmp_path / "deep" / "out").exists()
+
+    assert contents(tmp_path) == ["deep", "deep/out", "deep/out/a"]
+
+
+def fail_after_a_file(out, error, **options):
+    with panoptic.staged(out, **options) as partial:
+        (partial / "a").write_text("1")
+        raise error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, MammoprepError])
+def test_a_block_that_fails_leaves_nothing_and_touches_nothing(tmp_path, error):
+    ours(tmp_path / "out")
+
+    with pytest.raises(error):
+        fail_after_a_file(tmp_path / "out", error, overwrite=True)
+
+    assert contents(tmp_path) == ["out", "out/manifest.json"]
+
+
+def test_with_keep_a_failed_block_leaves_its_partial_folder_to_the_next(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fail_after_a_file(tmp_path / "out", KeyboardInterrupt, keep=True)
+    assert contents(tmp_path) == ["out.partial", "out.partial/a"]
+
+    with panoptic.staged(tmp_path / "out", keep=True) as partial:
+        assert (partial / "a").read_text() == "1"
+
+    assert contents(tmp_path) == ["out", "out/a"]
+
+
+def test_a_stale_partial_folder_is_not_mixed_in(tmp_path):
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "old").touch()
+
+    with panoptic.staged(tmp_path / "out"):
+        pass
+
+    assert contents(tmp_path) == ["out"]
+
+
+def ours(path, name="manifest.json"):
+    path.mkdir()
+    (path / name).write_text("old")
+
+
+def test_what_was_there_is_replaced_only_when_asked(tmp_path):
+    ours(tmp_path / "out")
+    with pytest.raises(MammoprepError, match="not empty"), panoptic.staged(tmp_path / "out"):
+        pass
+
+    with panoptic.staged(tmp_path / "out", overwrite=True) as partial:
+        (partial / "new").touch()
+
+    assert contents(tmp_path) == ["out", "out/new"]
+
+
+def test_a_folder_of_someone_else_is_never_replaced(tmp_path):
+    ours(tmp_path / "out", name="thesis.tex")
+    with (
+        pytest.raises(MammoprepError, match="not written by mammoprep"),
+        panoptic.staged(tmp_path / "out", overwrite=True),
+    ):
+        pass
+    assert contents(tmp_path) == ["out", "out/thesis.tex"]
+
+
+def test_a_neighbour_called_old_survives(tmp_path):
+    ours(tmp_path / "out")
+    ours(tmp_path / "out.old", name="backup")
+
+    with panoptic.staged(tmp_path / "out", overwrite=True):
+        pass
+
+    assert contents(tmp_path) == ["out", "out.old", "out.old/backup"]
+
+
+def test_when_the_last_rename_fails_the_old_folder_comes_back(tmp_path, monkeypatch):
+    ours(tmp_path / "out")
+    rename = os.replace
+
+    def fail(source, target):
+        if str(source).endswith(".partial"):
+            raise OSError(errno.EIO, "Input/output error", str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(folder.os, "replace", fail)
+    with pytest.raises(MammoprepError, match="Input/output error"), panoptic.staged(tmp_path / "out", overwrite=True):
+        pass
+
+    assert contents(tmp_path) == ["out", "out/manifest.json"]
+
+
+def test_a_file_and_a_mount_point_cannot_become_a_folder(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(MammoprepError, match="is a file"):
+        panoptic.check_vacant(tmp_path / "file", overwrite=True)
+    monkeypatch.setattr(folder.os.path, "ismount", lambda path: True)
+    with pytest.raises(MammoprepError, match="is a mount point"):
+        panoptic.check_vacant(tmp_path, overwrite=False)
+
+
+@pytest.mark.parametrize("below", ["file/out", "file/deep/out"])
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path, below):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(MammoprepError, match=r"out could not be written: .*\. Free space"),
+        panoptic.staged(tmp_path / below),
+    ):
+        pass
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    with pytest.raises(MammoprepError, match="No space left on device"), panoptic.staged(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert contents(tmp_path) == []
+
+
+def test_an_error_about_another_file_is_not_blamed_on_the_folder(tmp_path):
+    with pytest.raises(FileNotFoundError), panoptic.staged(tmp_path / "out"):
+        (tmp_path.parent / "nowhere" / "input").read_text()
+    assert contents(tmp_path) == []
+
+
+def test_a_relative_folder_is_built_beside_itself(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    assert panoptic.partial_of(folder.Path("../out")) == tmp_path / "out.partial"
