@@ -91,7 +91,8 @@ def make(dataset: Path, *, k: int = 5, seed: int = 0, balance: Balance = "label"
     `official` makes the data set's own split the only fold. Raises MammoprepError for a patient in two folds or in
     none, an empty fold, and a `k` that the patients do not allow.
     """
-    classes, rows = _read(dataset)
+    with panoptic.no_collection():
+        classes, rows = _read(dataset)
     if official:
         table = _table(_official(rows, dataset), classes, holds_out=("val",), seed=0, balance="official")
     else:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +16,7 @@ from torch import nn
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
 from mammoprep.panoptic import Category
-from mammoprep_model import zoo
+from mammoprep_model import disk, zoo
 from mammoprep_model.config import ModelConfig, Preset, TrainConfig
 from mammoprep_model.odise.network import build
 from mammoprep_model.segmenter import Segmenter
@@ -67,13 +66,13 @@ class RunConfig:
 
 def write_run(run: Path, config: RunConfig) -> None:
     """Write run.json."""
-    _write(run / "run.json", (json.dumps(config.to_json(), indent=1, ensure_ascii=False) + "\n").encode())
+    disk.write(run / "run.json", (json.dumps(config.to_json(), indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def write_folds(run: Path, config: RunConfig, *, folds: int) -> None:
     """Write the run.json of a folder whose `fold-<k>` are runs of their own."""
     content = {key: value for key, value in config.to_json().items() if key != "fold"}
-    _write(run / "run.json", (json.dumps({**content, "folds": list(range(folds))}, indent=1) + "\n").encode())
+    disk.write(run / "run.json", (json.dumps({**content, "folds": list(range(folds))}, indent=1) + "\n").encode())
 
 
 def read_run(run: Path) -> RunConfig:
@@ -131,10 +130,10 @@ def save(run: Path, network: Segmenter, *, state: Mapping[str, Any]) -> None:
     resuming needs state.pt alone, predicting model.safetensors alone.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.trained_state().items()}
-    _write(run / "model.safetensors", safetensors.torch.save(tensors, metadata={"format": "pt"}))
+    disk.write(run / "model.safetensors", safetensors.torch.save(tensors, metadata={"format": "pt"}))
     buffer = io.BytesIO()
     torch.save({**state, "network": tensors}, buffer)
-    _write(run / "state.pt", buffer.getbuffer())
+    disk.write(run / "state.pt", buffer.getbuffer())
 
 
 def load_state(run: Path) -> dict[str, Any] | None:
@@ -216,14 +215,3 @@ def check_categories(config: RunConfig, categories: tuple[Category, ...], *, whe
     parts = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"it adds {', '.join(extra)}"] * bool(extra)
     difference = " and ".join(parts) or f"it orders them {', '.join(names)}, the run {', '.join(known)}"
     raise MammoprepError(f"{where} has other categories than the run: {difference}. Convert it with the same labels.")
-
-
-def _write(path: Path, content: bytes | memoryview) -> None:
-    """Write beside and rename."""
-    beside = path.with_name(f"{path.name}.partial")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise MammoprepError(f"{path} could not be written: {error.strerror}. Free space and --resume.") from error

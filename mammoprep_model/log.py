@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Self
 import psutil
 import torch
 
+from mammoprep_model import disk
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -68,26 +70,29 @@ class Log:
     def __init__(self, run: Path, *, after: int) -> None:
         self._path = run / "log.csv"
         kept = self._kept(after)
-        self._file = self._path.open("w", newline="", encoding="utf-8")
-        self._file.writelines(kept)
+        disk.write(self._path, "".join(kept).encode())
+        with disk.writing(self._path):
+            self._file = self._path.open("a", newline="", encoding="utf-8")
         self._header = bool(kept)
         self._events = _events(run, after=after)
 
     def _kept(self, after: int) -> list[str]:
         if after == 0 or not self._path.is_file():
             return []
-        header, *rows = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = (line for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1] == "\n")
+        header, *rows = whole
         return [header, *(row for row in rows if int(row.partition(",")[0]) <= after)]
 
     def write(self, step: Step) -> None:
         """Add a step; floats are written so that they read back exactly."""
         row = step.row()
         writer = csv.DictWriter(self._file, fieldnames=list(row), lineterminator="\n")
-        if not self._header:
-            writer.writeheader()
-            self._header = True
-        writer.writerow(row)
-        self._file.flush()
+        with disk.writing(self._path):
+            if not self._header:
+                writer.writeheader()
+                self._header = True
+            writer.writerow(row)
+            self._file.flush()
         if self._events is not None:
             for name, value in row.items():
                 self._events.add_scalar(name, value, step.number)

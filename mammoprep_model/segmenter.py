@@ -21,6 +21,11 @@ class Batch:
     labels: tuple[Tensor, ...]
     image_ids: tuple[int, ...]
 
+    def to(self, device: str) -> "Batch":
+        """Copy the tensors to a device."""
+        masks, labels = (tuple(tensor.to(device) for tensor in tensors) for tensors in (self.masks, self.labels))
+        return Batch(self.images.to(device), masks, labels, self.image_ids)
+
 
 @dataclass(frozen=True)
 class Prediction:

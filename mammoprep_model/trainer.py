@@ -9,12 +9,12 @@ from time import perf_counter
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Panoptic
-from mammoprep_model import checkpoint, data, inference, provenance, settings
+from mammoprep_model import checkpoint, data, disk, inference, provenance, settings
 from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.config import Preset
 from mammoprep_model.interrupts import Stopped, stop_requests
@@ -102,7 +102,7 @@ def _fit(network: Segmenter, images: data.TrainingImages, *, job: _Job, session:
                 group["lr"] = learning_rate(step, config)
 
             with torch.autocast("cuda", torch.bfloat16, enabled=config.mixed_precision and device != "cpu"):
-                losses = network.loss(_on_device(batch, device))
+                losses = network.loss(batch.to(device))
             total = torch.stack([*losses.values()])
             values = dict(zip(losses, total.tolist(), strict=True))
             _check_finite(values, step=step, batch=batch, run=job.run)
@@ -142,13 +142,6 @@ def _check_finite(values: Mapping[str, float], *, step: int, batch: Batch, run: 
             f"Step {step} stopped: {', '.join(wrong)} not finite on images {images}; {kept} in {run}."
             " Lower train.lr or train.clip_norm with --set."
         )
-
-
-def _on_device(batch: Batch, device: str) -> Batch:
-    def move(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(tensor.to(device) for tensor in tensors)
-
-    return replace(batch, images=batch.images.to(device), masks=move(batch.masks), labels=move(batch.labels))
 
 
 def _state(optimizer: torch.optim.Optimizer, *, step: int, position: int) -> dict[str, Any]:
@@ -245,7 +238,8 @@ def _is_finished(job: _Job) -> bool:
 def _open_run(job: _Job, *, out: Path, folds: int) -> None:
     """Write run.json; predictions of an earlier state go, so that those present are always the run's last word."""
     shutil.rmtree(job.predictions, ignore_errors=True)
-    job.run.mkdir(parents=True, exist_ok=True)
+    with disk.writing(job.run):
+        job.run.mkdir(parents=True, exist_ok=True)
     if job.run != out:
         checkpoint.write_folds(out, job.config, folds=folds)
     checkpoint.write_run(job.run, job.config)

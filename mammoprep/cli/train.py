@@ -1,7 +1,9 @@
 """`mammoprep train`: a network on one fold or all folds of a DATASET."""
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +14,7 @@ from mammoprep.cli.extra import require_model
 from mammoprep.errors import MammoprepError
 
 if TYPE_CHECKING:
+    from mammoprep_model.checkpoint import Choices
     from mammoprep_model.log import Step
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -40,24 +43,17 @@ def train(
     On --resume the model, fold, seed and settings are those of the run; --set train.… may change them from there on.
     """
     require_model()
-    from mammoprep_model import checkpoint, settings, trainer, zoo
-    from mammoprep_model.interrupts import Stopped
+    from mammoprep_model import settings, trainer
 
     number = None if fold is None else _parse_fold(fold)
     out = out or Path("runs") / f"{model or 'tiny'}-fold-{number or 0}"
-    if resume:
-        choices = checkpoint.read_choices(out)
-    elif model:
-        choices = checkpoint.Choices(zoo.preset(model), fold=0, seed=0)
-    else:
-        raise MammoprepError(f"Name a preset: --model {' or --model '.join(zoo.PRESETS)}.")
-    preset = zoo.preset(model) if model and model != choices.preset.name else choices.preset
+    choices = _choices(model, run=out if resume else None)
     try:
         with _live() as (on_step, on_predict):
             trainer.train(
                 dataset,
                 out=out,
-                preset=settings.change(preset, set_ or []),
+                preset=settings.change(choices.preset, set_ or []),
                 fold=choices.fold if number is None else number,
                 seed=choices.seed if seed is None else seed,
                 session=trainer.Session(
@@ -69,8 +65,11 @@ def train(
                     on_predict=on_predict,
                 ),
             )
-    except Stopped as stopped:
-        console.note(f"mammoprep: {stopped} Continue with: mammoprep train {dataset} --out {out} --resume")
+    except KeyboardInterrupt as stopped:
+        if not (out / "run.json").is_file():
+            raise
+        again = shlex.join(["mammoprep", "train", str(dataset), "--out", str(out), "--resume"])
+        console.note(f"mammoprep: {str(stopped) or 'Stopped.'} Continue with: {again}")
         return 130
     try:
         _report(dataset, out, json=json)
@@ -78,6 +77,18 @@ def train(
         console.note(f"mammoprep: {out} is trained, but could not be scored. {error}")
         return 1
     return None
+
+
+def _choices(model: str | None, *, run: Path | None) -> "Choices":
+    """Give preset, fold and seed as the run to be resumed has them, or as a new one starts."""
+    from mammoprep_model import checkpoint, zoo
+
+    if run:
+        choices = checkpoint.read_choices(run)
+        return choices if model in (None, choices.preset.name) else replace(choices, preset=zoo.preset(str(model)))
+    if not model:
+        raise MammoprepError(f"Name a preset: --model {' or --model '.join(zoo.PRESETS)}.")
+    return checkpoint.Choices(zoo.preset(model), fold=0, seed=0)
 
 
 def _report(dataset: Path, out: Path, *, json: bool) -> None:

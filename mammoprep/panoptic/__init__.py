@@ -11,6 +11,7 @@ from mammoprep.panoptic.coco import (
     load_fold,
     load_instances,
     make_categories,
+    no_collection,
     write_panoptic,
 )
 from mammoprep.panoptic.folder import check_vacant, partial_of, publish, read_json, staged, write_json
@@ -37,6 +38,7 @@ __all__ = [
     "load_instances",
     "make_categories",
     "mask_box",
+    "no_collection",
     "partial_of",
     "publish",
     "read_ids",

@@ -3,7 +3,8 @@
 import csv
 import gc
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
@@ -162,22 +163,34 @@ def write_panoptic(root: Path, *, categories: Sequence[Category], images: Iterab
 def load(root: Path) -> Panoptic:
     """Load panoptic.json of a DATASET or a PREDICTIONS folder."""
     path = root / "panoptic.json"
-    collects = gc.isenabled()
-    gc.disable()  # nothing here is garbage, and looking for it takes more than half of the time
-    try:
-        content = read_json(
-            path, hint="A DATASET is written by `mammoprep convert`, PREDICTIONS by `mammoprep predict`."
+    hint = "A DATASET is written by `mammoprep convert`, PREDICTIONS by `mammoprep predict`."
+    with no_collection():
+        content = read_json(path, hint=hint)
+        try:
+            return _panoptic(root, content)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise MammoprepError(f"{path} is not COCO panoptic: {error!s} is missing or of another type.") from error
+
+
+def _panoptic(root: Path, content: Mapping[str, Any]) -> Panoptic:
+    segments = {entry["image_id"]: entry["segments_info"] for entry in content["annotations"]}
+    categories = (Category.from_json(entry) for entry in content["categories"])
+    images = [Image.from_json(entry, segments.get(entry["id"], ())) for entry in content["images"]]
+    if segments.keys() - {image.id for image in images} or len(segments) < len(content["annotations"]):
+        raise MammoprepError(
+            f"{root / 'panoptic.json'} annotates an image twice, or one that it does not list. Write it again."
         )
-        segments = {entry["image_id"]: entry["segments_info"] for entry in content["annotations"]}
-        categories = (Category.from_json(entry) for entry in content["categories"])
-        images = (Image.from_json(entry, segments.get(entry["id"], ())) for entry in content["images"])
-        by_id = attrgetter("id")
-        unlisted = segments.keys() - {entry["id"] for entry in content["images"]}
-        if unlisted or len(segments) < len(content["annotations"]):
-            raise MammoprepError(f"{path} annotates an image twice, or one that it does not list. Write it again.")
-        return Panoptic(root, tuple(sorted(categories, key=by_id)), tuple(sorted(images, key=by_id)))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise MammoprepError(f"{path} is not COCO panoptic: {error!s} is missing or of another type.") from error
+    by_id = attrgetter("id")
+    return Panoptic(root, tuple(sorted(categories, key=by_id)), tuple(sorted(images, key=by_id)))
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Pause the garbage collector: where much is made and nothing dropped, it takes more than half of the time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if collects:
             gc.enable()

@@ -147,22 +147,6 @@ def test_the_state_is_never_unpickled(saved: tuple[Path, Segmenter]) -> None:
     assert not (saved[0] / "evil").exists()
 
 
-def test_a_failed_write_keeps_the_checkpoint_before(
-    saved: tuple[Path, Segmenter], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, network = saved
-    before = (run / "model.safetensors").read_bytes()
-
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(MammoprepError, match="No space left on device"):
-        checkpoint.save(run, network, state={"step": 6})
-    assert (run / "model.safetensors").read_bytes() == before
-    assert not list(run.glob("*.partial"))
-
-
 @pytest.mark.parametrize(
     ("names", "difference"),
     [
