@@ -29,7 +29,7 @@ _MARK = "demo.json"
 
 
 def demo(
-    out: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("demo"),
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Another seed: other phantoms, folds and start.", min=0, max=2**32 - 1)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo in OUT.")] = False,
     json: console.Json = False,

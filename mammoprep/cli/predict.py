@@ -21,9 +21,11 @@ _ENDINGS = frozenset({".dcm", ".dicom", ".dic", ".png", ".jpg", ".jpeg", ".pgm",
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="RUN folder of `mammoprep train`.")],
-    source: Annotated[Path, typer.Argument(help="A DATASET, a folder of DICOM, PNG or JPEG files, or one file.")],
-    out: Annotated[Path, typer.Argument(help="PREDICTIONS folder to write.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Written by mammoprep train.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A DATASET, a folder of DICOM, PNG or JPEG files, or one file.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="PREDICTIONS folder to write.")],
     weights: Annotated[list[str] | None, typer.Option(help="Where a part lies: mam-e=DIR. May be repeated.")] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
     batch_size: Annotated[
@@ -49,7 +51,7 @@ def predict(
     if json:
         console.print_json({"predictions": str(out), "images": len(pictures)})
     else:
-        console.stdout().print(f"{len(pictures)} images predicted: {out}")
+        console.stdout().print(f"{len(pictures)} images predicted: {out}", soft_wrap=True)
 
 
 def _pictures(source: Path, *, config: "RunConfig") -> "list[Picture]":

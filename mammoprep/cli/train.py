@@ -23,8 +23,8 @@ AT = (0.1, 0.25, 0.5)
 
 
 def train(
-    dataset: Annotated[Path, typer.Argument(help="DATASET with folds.json.")],
-    model: Annotated[str | None, typer.Option(help="Preset: tiny, m-odise. `mammoprep models` lists them.")] = None,
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set with folds.json.")],
+    model: Annotated[str | None, typer.Option(help="Preset: tiny or m-odise.")] = None,
     fold: Annotated[str | None, typer.Option(help="Fold to validate on, 0 … k-1, or all.", show_default="0")] = None,
     out: Annotated[Path | None, typer.Option(help="RUN folder.", show_default="runs/MODEL-fold-FOLD")] = None,
     weights: Annotated[list[str] | None, typer.Option(help="Where a part lies: mam-e=DIR. May be repeated.")] = None,
@@ -104,8 +104,10 @@ def _report(dataset: Path, out: Path, *, json: bool) -> None:
         console.print_json({"run": str(out), "folds": scores})
         return
     for fold, curves in scores.items():
-        console.stdout().print(f"fold {fold}: {'; '.join(_line(name, values) for name, values in curves.items())}")
-    console.stdout().print(f"{out} holds the run. All scores: mammoprep evaluate {out} --iou-sweep")
+        console.stdout().print(
+            f"fold {fold}: {'; '.join(_line(name, values) for name, values in curves.items())}", soft_wrap=True
+        )
+    console.stdout().print(f"{out} holds the run. All scores: mammoprep evaluate {out} --iou-sweep", soft_wrap=True)
 
 
 def _at(content: Mapping[str, Any], curve: Sequence[float] | None) -> dict[str, float] | None:
