@@ -32,6 +32,8 @@ class TrainConfig:
     """Limit of the gradient's L2 norm over the trained parameters."""
     mixed_precision: bool = True
     """bfloat16 autocast on a GPU; a CPU computes in float32."""
+    cpu_threads: int = 0
+    """Threads of a computation on the CPU; 0 leaves the choice to torch."""
     checkpoint_every: int = 500
     """Steps between two checkpoints."""
     object_threshold: float = 0.0

@@ -98,6 +98,7 @@ def check(config: TrainConfig) -> None:
     }
     wrong |= {name: getattr(config, name) < 1 for name in ("size", "steps", "batch_size", "checkpoint_every")}
     wrong |= {name: getattr(config, name) <= 0 for name in ("learning_rate", "clip_norm")}
+    wrong |= {"cpu_threads": config.cpu_threads < 0}
     for name in (name for name, is_wrong in wrong.items() if is_wrong):
         rule = "a multiple of 64" if name == "crop" else "positive (ranges from low to high)"
         raise MammoprepError(f"train.{name} = {getattr(config, name)} cannot be used: it must be {rule}.")

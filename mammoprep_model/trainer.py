@@ -63,6 +63,8 @@ def train(
     Raises `Stopped` after Ctrl-C or SIGTERM, `MammoprepError` where the loss is no longer finite.
     """
     settings.check(preset.train)
+    if preset.train.cpu_threads:
+        torch.set_num_threads(preset.train.cpu_threads)
     source = panoptic.load(dataset)
     _check_out(out, fold=fold, session=session)
     jobs = _plan(source, out=out, preset=preset, fold=fold, seed=seed, session=session)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PATIENTS = 40
 HEIGHT = 640
 """Height of a phantom in pixels; those of VinDr's Siemens images are 3,518."""
+STORED = 256
+"""Long side of the stored images in pixels: more than `tiny` sees, enough to look at."""
 SHOWN = (0.05, 0.1, 0.25, 0.5)
 """IoU thresholds of the closing table."""
 _QUALITIES = ("RQ", "SQ", "PQ", "AP")
@@ -104,13 +106,11 @@ def _walk(out: Path, *, seed: int, seconds: dict[str, float]) -> int:
 
 
 def _commands(out: Path, *, seed: int) -> Iterator[Sequence[str]]:
-    from mammoprep_model import zoo
-
     dataset, run = str(out / "dataset"), str(out / "run")
     # The paper's sigma of 7 and the default area of 150 pixels are meant for images of the true size.
     shrunk = HEIGHT / 3518
     masks = ("--sigma", f"{7 * shrunk:.1f}", "--min-area", f"{150 * shrunk**2:.0f}")
-    size = ("--long-side", str(zoo.preset("tiny").train.size))
+    size = ("--long-side", str(STORED))
     yield "convert", "vindr", str(out / "raw"), dataset, *size, *masks
     yield "folds", dataset, "--seed", str(seed)
     yield "train", dataset, "--model", "tiny", "--fold", "0", "--seed", str(seed), "--out", run
