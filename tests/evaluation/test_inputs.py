@@ -18,7 +18,7 @@ def read(pair, **options):
     return load(*pair, **{"image_ids": None, "missing_as_empty": False, **options})
 
 
-def refused(pair, text, **options):
+def check_refused(pair, text, **options):
     with pytest.raises(MammoprepError, match=text) as caught:
         read(pair, **options)
     assert "\n" not in str(caught.value)
@@ -37,11 +37,11 @@ def test_chosen_images_alone_are_loaded(pair):
 
 
 def test_unknown_chosen_image_is_named(pair):
-    refused(pair, "no image 7", image_ids=[1, 7])
+    check_refused(pair, "no image 7", image_ids=[1, 7])
 
 
 def test_no_chosen_image_is_refused(pair):
-    refused(pair, "no image to score", image_ids=[])
+    check_refused(pair, "no image to score", image_ids=[])
 
 
 def test_names_decide_and_ids_are_mapped(pair, edit):
@@ -86,15 +86,15 @@ def test_wrong_path_is_named(pair, side, tmp_path):
 
 def test_folder_without_predictions_is_refused(pair, tmp_path):
     (tmp_path / "empty").mkdir()
-    refused((pair[0], tmp_path / "empty"), "holds no predictions")
+    check_refused((pair[0], tmp_path / "empty"), "holds no predictions")
 
 
 def test_data_set_in_the_place_of_predictions_is_refused(pair):
-    refused((pair[0], pair[0]), "is no COCO result list")
+    check_refused((pair[0], pair[0]), "is no COCO result list")
 
 
 def test_predictions_in_the_place_of_the_data_set_are_refused(pair):
-    refused((pair[1], pair[1]), "is no COCO ground truth")
+    check_refused((pair[1], pair[1]), "is no COCO ground truth")
 
 
 def test_prediction_of_another_image_is_named(pair, edit):
@@ -102,12 +102,12 @@ def test_prediction_of_another_image_is_named(pair, edit):
         content["images"][1]["file_name"] = "other.png"
 
     edit(pair[1] / "panoptic.json", rename)
-    refused(pair, r"image 2 \(other\) is not in")
+    check_refused(pair, r"image 2 \(other\) is not in")
 
 
 def test_semantic_map_of_another_image_is_named(pair):
     shutil.copy(pair[1] / "semantic" / "case-1.png", pair[1] / "semantic" / "other.png")
-    refused(pair, "image other is not in")
+    check_refused(pair, "image other is not in")
 
 
 def drop_second(content):
@@ -117,20 +117,20 @@ def drop_second(content):
 
 def test_missing_prediction_is_counted_and_named(pair, edit):
     edit(pair[1] / "panoptic.json", drop_second)
-    refused(pair, "no prediction for 1 of 2 images, the first is case-2.*--missing-as-empty")
+    check_refused(pair, "no prediction for 1 of 2 images, the first is case-2.*--missing-as-empty")
     assert read(pair, missing_as_empty=True).cases[1].predicted is None
     assert read(pair, image_ids=[1]).cases[0].predicted
 
 
 def test_missing_semantic_map_is_named(pair):
     (pair[1] / "semantic" / "case-2.png").unlink()
-    refused(pair, "semantic has no prediction for 1 of 2 images")
+    check_refused(pair, "semantic has no prediction for 1 of 2 images")
 
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_lacking_category_is_named(pair, edit, side):
     edit(pair[side] / "panoptic.json", lambda content: content["categories"].pop(1) and None)
-    refused(pair, "lacks the category 'calc'")
+    check_refused(pair, "lacks the category 'calc'")
 
 
 def change_segment(**new):
@@ -171,7 +171,7 @@ def change_image(**new):
 @pytest.mark.parametrize("side", [0, 1])
 def test_broken_panoptic_json_is_named(pair, edit, change, text, side):
     edit(pair[side] / "panoptic.json", change)
-    refused(pair, text)
+    check_refused(pair, text)
 
 
 def change_result(**new):
@@ -199,17 +199,17 @@ def change_result(**new):
 )
 def test_broken_result_is_named(pair, edit, change, text):
     edit(pair[1] / "instances.json", change)
-    refused(pair, text)
+    check_refused(pair, text)
 
 
 def test_broken_lesion_of_the_data_set_is_named(pair, edit):
     edit(pair[0] / "instances.json", lambda content: content["annotations"][0].update(category_id=9))
-    refused(pair, "dataset/instances.json: entry 1 has the category_id 9")
+    check_refused(pair, "dataset/instances.json: entry 1 has the category_id 9")
 
 
 def test_unreadable_json_is_one_line(pair):
     (pair[1] / "instances.json").write_text("[{")
-    refused(pair, "is not readable JSON")
+    check_refused(pair, "is not readable JSON")
 
 
 def test_empty_result_list_is_given(pair):

@@ -154,7 +154,7 @@ def test_colour_is_read_where_it_is_grey(write_dicom, layout):
     np.testing.assert_array_equal(stored(write_dicom(TRIPLE, **layout)), PLANE)
 
 
-def refused(path, capfd):
+def check_refused(path, capfd):
     with pytest.raises(PixelError) as caught:
         read(path)
     assert capfd.readouterr() == ("", ""), "nothing is printed"
@@ -164,27 +164,27 @@ def refused(path, capfd):
 def test_colour_is_refused(write_dicom, capfd):
     cells = TRIPLE.copy()
     cells[1, 2, 1] += 1
-    assert refused(write_dicom(cells, PlanarConfiguration=0), capfd) == "the image is in colour"
+    assert check_refused(write_dicom(cells, PlanarConfiguration=0), capfd) == "the image is in colour"
 
 
 def test_cut_off_pixel_data(write_dicom, capfd):
     path = write_dicom(GREY)
     path.write_bytes(path.read_bytes()[:-600])
-    assert refused(path, capfd) == "pixel data has 6000 of 6600 bytes"
+    assert check_refused(path, capfd) == "pixel data has 6000 of 6600 bytes"
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(65, 50), (66, 49), (67, 50), (66, 51)])
 @pytest.mark.parametrize("syntax", [None, *LOSSLESS], ids=str)
 def test_rows_and_columns_that_lie(write_dicom, capfd, rows, columns, syntax):
     compressed = {"syntax": syntax, "codestreams": [LOSSLESS[syntax](GREY, 12)]} if syntax else {}
-    reason = refused(write_dicom(GREY, BitsStored=12, Rows=rows, Columns=columns, **compressed), capfd)
+    reason = check_refused(write_dicom(GREY, BitsStored=12, Rows=rows, Columns=columns, **compressed), capfd)
     said = f"the header says {rows} × {columns} pixels, the pixel data has 66 × 50"
     assert reason == said if syntax not in (None, uid.RLELossless) else "bytes" in reason or "damaged" in reason
 
 
 def test_a_codestream_of_three_channels_under_a_grey_header(write_dicom, capfd):
     path = write_dicom(PLANE, syntax=uid.JPEG2000, codestreams=[imagecodecs.jpeg2k_encode(TRIPLE, level=0)])
-    assert refused(path, capfd) == "the header says 3 × 4 pixels, the pixel data has 3 × 4 × 3"
+    assert check_refused(path, capfd) == "the header says 3 × 4 pixels, the pixel data has 3 × 4 × 3"
 
 
 def test_fill_after_the_pixels_is_no_error(write_dicom):
@@ -194,12 +194,12 @@ def test_fill_after_the_pixels_is_no_error(write_dicom):
 
 @pytest.mark.parametrize("syntax", LOSSLESS, ids=str)
 def test_declared_compressed_but_uncompressed(write_dicom, capfd, syntax):
-    assert refused(write_dicom(GREY, syntax=syntax), capfd).endswith("but the pixel data is uncompressed")
+    assert check_refused(write_dicom(GREY, syntax=syntax), capfd).endswith("but the pixel data is uncompressed")
 
 
 def test_declared_uncompressed_but_compressed(write_dicom, capfd):
     path = write_dicom(GREY, codestreams=[jpeg_lossless(GREY, 12)])
-    assert refused(path, capfd) == "the transfer syntax says uncompressed, but the pixel data is compressed"
+    assert check_refused(path, capfd) == "the transfer syntax says uncompressed, but the pixel data is compressed"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_declared_uncompressed_but_compressed(write_dicom, capfd):
     ],
 )
 def test_another_compression_than_declared(write_dicom, capfd, declared, actual, reason):
-    assert reason in refused(write_dicom(GREY, syntax=declared, codestreams=[LOSSLESS[actual](GREY, 12)]), capfd)
+    assert reason in check_refused(write_dicom(GREY, syntax=declared, codestreams=[LOSSLESS[actual](GREY, 12)]), capfd)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.97])
@@ -221,7 +221,7 @@ def test_another_compression_than_declared(write_dicom, capfd, declared, actual,
 def test_a_codestream_that_is_cut_off(write_dicom, capfd, syntax, share):
     codestream = LOSSLESS[syntax](GREY, 12)
     path = write_dicom(GREY, syntax=syntax, codestreams=[codestream[: math.ceil(share * len(codestream))]])
-    reason = refused(path, capfd)
+    reason = check_refused(path, capfd)
     assert "cut off" in reason or "damaged" in reason
 
 
@@ -230,29 +230,29 @@ def test_a_codestream_with_a_hole(write_dicom, capfd, syntax):
     codestream = LOSSLESS[syntax](GREY, 12)
     middle = len(codestream) // 2
     path = write_dicom(GREY, syntax=syntax, codestreams=[codestream[:middle] + codestream[middle + 200 :]])
-    assert "damaged" in refused(path, capfd)
+    assert "damaged" in check_refused(path, capfd)
 
 
 def test_items_that_are_broken(write_dicom, capfd):
     path = write_dicom(GREY, syntax=uid.JPEGLosslessSV1, codestreams=[jpeg_lossless(GREY, 12)])
     path.write_bytes(path.read_bytes().replace(b"\xff\xd8", b"\xfe\xff", 1)[:-40])
-    assert "cut off" in refused(path, capfd)
+    assert "cut off" in check_refused(path, capfd)
 
 
 def test_two_frames_behind_one_offset_table(write_dicom, capfd):
     codestream = jpeg_lossless(GREY, 12)
     path = write_dicom(GREY, syntax=uid.JPEGLosslessSV1, codestreams=[codestream, codestream])
-    assert refused(path, capfd) == "the file has more than one frame"
+    assert check_refused(path, capfd) == "the file has more than one frame"
 
 
 def test_a_transfer_syntax_that_is_not_supported(write_dicom, capfd):
     path = write_dicom(GREY, syntax=uid.MPEG2MPML, codestreams=[b"\0\0\1\xb3"])
-    assert refused(path, capfd).startswith("the transfer syntax MPEG2 Main Profile")
+    assert check_refused(path, capfd).startswith("the transfer syntax MPEG2 Main Profile")
 
 
 def test_a_transfer_syntax_that_is_none_is_not_quoted(write_dicom, capfd):
     path = write_dicom(GREY, syntax=uid.UID("1.2.3.4711"))
-    assert refused(path, capfd) == "the transfer syntax in the header is not supported"
+    assert check_refused(path, capfd) == "the transfer syntax in the header is not supported"
 
 
 @pytest.mark.parametrize("offset", [0, 63, 10**9])
@@ -260,4 +260,4 @@ def test_rle_with_wrong_offsets(write_dicom, capfd, offset):
     codestream = bytearray(LOSSLESS[uid.RLELossless](GREY, 12))
     codestream[8:12] = offset.to_bytes(4, "little")
     path = write_dicom(GREY, syntax=uid.RLELossless, codestreams=[bytes(codestream)])
-    assert refused(path, capfd) == "the RLE data is damaged or cut off"
+    assert check_refused(path, capfd) == "the RLE data is damaged or cut off"
