@@ -16,7 +16,7 @@ from torch import nn
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
 from mammoprep.panoptic import Category
-from mammoprep_model import disk, zoo
+from mammoprep_model import zoo
 from mammoprep_model.config import ModelConfig, Preset, TrainConfig
 from mammoprep_model.odise.network import build
 from mammoprep_model.segmenter import Segmenter
@@ -66,13 +66,15 @@ class RunConfig:
 
 def write_run(run: Path, config: RunConfig) -> None:
     """Write run.json."""
-    disk.write(run / "run.json", (json.dumps(config.to_json(), indent=1, ensure_ascii=False) + "\n").encode())
+    panoptic.write_bytes(run / "run.json", (json.dumps(config.to_json(), indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def write_folds(run: Path, config: RunConfig, *, folds: int) -> None:
     """Write the run.json of a folder whose `fold-<k>` are runs of their own."""
     content = {key: value for key, value in config.to_json().items() if key != "fold"}
-    disk.write(run / "run.json", (json.dumps({**content, "folds": list(range(folds))}, indent=1) + "\n").encode())
+    panoptic.write_bytes(
+        run / "run.json", (json.dumps({**content, "folds": list(range(folds))}, indent=1) + "\n").encode()
+    )
 
 
 def read_run(run: Path) -> RunConfig:
@@ -130,10 +132,10 @@ def save(run: Path, network: Segmenter, *, state: Mapping[str, Any]) -> None:
     resuming needs state.pt alone, predicting model.safetensors alone.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.trained_state().items()}
-    disk.write(run / "model.safetensors", safetensors.torch.save(tensors, metadata={"format": "pt"}))
+    panoptic.write_bytes(run / "model.safetensors", safetensors.torch.save(tensors, metadata={"format": "pt"}))
     buffer = io.BytesIO()
     torch.save({**state, "network": tensors}, buffer)
-    disk.write(run / "state.pt", buffer.getbuffer())
+    panoptic.write_bytes(run / "state.pt", buffer.getbuffer())
 
 
 def load_state(run: Path) -> dict[str, Any] | None:

@@ -91,8 +91,7 @@ def read_sample(dataset: Panoptic, image: Image) -> Sample:
     unlisted = set(np.unique(ids).tolist()) - {0, *(segment.id for segment in image.segments)}
     if ids.shape != grey.shape or unlisted or any(segment.category_id not in order for segment in image.segments):
         raise MammoprepError(
-            f"{image.name}: the panoptic PNG, its image and panoptic.json do not agree."
-            f" Type `mammoprep check {dataset.root}`."
+            f"{image.name}: the panoptic PNG, its image and panoptic.json do not agree. Convert the data set again."
         )
     targets = [segment for segment in image.segments if not segment.iscrowd]
     index = np.zeros(ids.shape, dtype=np.uint16)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import psutil
 import torch
 
-from mammoprep_model import disk
+from mammoprep import panoptic
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -70,8 +70,8 @@ class Log:
     def __init__(self, run: Path, *, after: int) -> None:
         self._path = run / "log.csv"
         kept = self._kept(after)
-        disk.write(self._path, "".join(kept).encode())
-        with disk.writing(self._path):
+        panoptic.write_bytes(self._path, "".join(kept).encode())
+        with panoptic.writing(self._path):
             self._file = self._path.open("a", newline="", encoding="utf-8")
         self._header = bool(kept)
         self._events = _events(run, after=after)
@@ -87,7 +87,7 @@ class Log:
         """Add a step; floats are written so that they read back exactly."""
         row = step.row()
         writer = csv.DictWriter(self._file, fieldnames=list(row), lineterminator="\n")
-        with disk.writing(self._path):
+        with panoptic.writing(self._path):
             if not self._header:
                 writer.writeheader()
                 self._header = True

@@ -1,6 +1,5 @@
 """What a run was made from: hashes of the data, versions of the packages, commit of the code."""
 
-import hashlib
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -8,19 +7,15 @@ from pathlib import Path
 
 import torch
 
+from mammoprep import panoptic
+
 _PACKAGES = ("mammoprep", "torch", "diffusers", "transformers", "safetensors", "numpy")
 
 
 def data_hash(dataset: Path) -> str:
     """Give the SHA-256 of manifest.json, which covers all that was read; panoptic.json's where another tool wrote."""
     manifest = dataset / "manifest.json"
-    return file_hash(manifest if manifest.is_file() else dataset / "panoptic.json")
-
-
-def file_hash(path: Path) -> str:
-    """Give a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return panoptic.file_hash(manifest if manifest.is_file() else dataset / "panoptic.json")
 
 
 def versions() -> dict[str, str]:

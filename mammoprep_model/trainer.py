@@ -14,7 +14,7 @@ from torch import nn
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Panoptic
-from mammoprep_model import checkpoint, data, disk, inference, provenance, settings
+from mammoprep_model import checkpoint, data, inference, provenance, settings
 from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.config import Preset
 from mammoprep_model.interrupts import Stopped, stop_requests
@@ -184,13 +184,13 @@ def _check_out(out: Path, *, fold: Fold, session: Session) -> None:
 def _plan(source: Panoptic, *, out: Path, preset: Preset, fold: Fold, seed: int, session: Session) -> list[_Job]:
     """Say what each fold trains on and writes where, before anything is written."""
     path = source.root / "folds.json"
-    count = len(panoptic.read_json(path, hint=f"Type `mammoprep folds {source.root}` first.")["folds"])
+    count = len(panoptic.load_folds(source.root))
     config = RunConfig(
         preset=preset,
         categories=source.categories,
         dataset=str(source.root),
         data_hash=provenance.data_hash(source.root),
-        folds_hash=provenance.file_hash(path),
+        folds_hash=panoptic.file_hash(path),
         fold=0,
         seed=seed,
         weights=session.weights,
@@ -240,7 +240,7 @@ def _is_finished(job: _Job) -> bool:
 def _open_run(job: _Job, *, out: Path, folds: int) -> None:
     """Write run.json; predictions of an earlier state go, so that those present are always the run's last word."""
     shutil.rmtree(job.predictions, ignore_errors=True)
-    with disk.writing(job.run):
+    with panoptic.writing(job.run):
         job.run.mkdir(parents=True, exist_ok=True)
     if job.run != out:
         checkpoint.write_folds(out, job.config, folds=folds)

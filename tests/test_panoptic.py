@@ -380,3 +380,46 @@ def test_a_relative_folder_is_built_beside_itself(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
     assert panoptic.partial_of(folder.Path("../out")) == tmp_path / "out.partial"
+
+
+def test_a_file_is_replaced(tmp_path):
+    panoptic.write_bytes(tmp_path / "a", b"1")
+    panoptic.write_bytes(tmp_path / "a", b"2")
+    assert (tmp_path / "a").read_bytes() == b"2"
+    assert contents(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_what_fails_keeps_the_file_before(tmp_path, monkeypatch, error):
+    def fail(path, content):
+        with path.open("wb") as file:
+            file.write(content[:1])
+        raise error
+
+    panoptic.write_bytes(tmp_path / "a", b"old")
+    monkeypatch.setattr(folder.Path, "write_bytes", fail)
+    with pytest.raises((MammoprepError, KeyboardInterrupt), match=r"No space left|^$"):
+        panoptic.write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert contents(tmp_path) == ["a"]
+
+
+def test_a_file_hash_is_its_sha_256(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert panoptic.file_hash(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_folds_json_without_folds_is_one_line(tmp_path):
+    panoptic.write_json(tmp_path / "folds.json", {"folds": [{"train": [1]}]})
+    with pytest.raises(MammoprepError, match="does not list folds of image ids. Type `mammoprep folds"):
+        panoptic.load_fold(tmp_path, 0)
+
+
+def test_a_damaged_png_is_one_line_and_prints_nothing(tmp_path, capfd):
+    panoptic.write_png(tmp_path / "a.png", np.arange(4096, dtype=np.uint8).reshape(64, 64))
+    whole = (tmp_path / "a.png").read_bytes()
+    for damaged in (b"", b"hello", whole[: len(whole) // 2], whole[:60] + bytes(8) + whole[68:]):
+        (tmp_path / "a.png").write_bytes(damaged)
+        with pytest.raises(MammoprepError, match="is not a readable PNG"):
+            panoptic.read_png(tmp_path / "a.png")
+    assert capfd.readouterr() == ("", "")

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of the table.")]
 
@@ -31,20 +32,25 @@ def print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-@contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar with rate and remaining time on stderr; yield the callback `(done, total)` that moves it."""
+def bar() -> "Progress":
+    """Give a bar on stderr with description, share, the field `facts` and the remaining time; no terminal, no bar."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    rate = TextColumn("{task.fields[rate]}")
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    words, facts = TextColumn("{task.description}"), TextColumn("{task.fields[facts]}")
     screen = Console(stderr=True)
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task(title, total=None, rate="")
+    columns = (words, BarColumn(), MofNCompleteColumn(), facts, TimeRemainingColumn())
+    return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar with rate and remaining time on stderr; yield the callback `(done, total)` that moves it."""
+    with bar() as shown:
+        task = shown.add_task(title, total=None, facts="")
 
         def move(done: int, total: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
+            speed = shown.tasks[0].speed
+            shown.update(task, completed=done, total=total, facts=f"{speed:.1f}/s" if speed else "")
 
         yield move

@@ -142,25 +142,14 @@ def _parse_fold(text: str) -> int | Literal["all"]:
 @contextmanager
 def _live() -> Iterator[tuple[Callable[["Step"], None], Callable[[int, int], None]]]:
     """Show loss, images/s, memory and remaining time on stderr; a line a tenth where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[facts]}"),
-        TimeRemainingColumn(),
-    )
-    screen = Console(stderr=True)
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+    with console.bar() as bar:
         task = bar.add_task("", total=None, facts="")
 
         def on_step(step: "Step") -> None:
             facts = f"loss {step.total:.3f}  {step.images_per_second:.1f} images/s  {step.peak_memory:,.0f} MiB"
             title = f"train fold {step.fold}"
             bar.update(task, description=title, completed=step.number, total=step.steps, facts=facts)
-            if not screen.is_terminal and step.number % max(1, step.steps // 10) == 0:
+            if bar.disable and step.number % max(1, step.steps // 10) == 0:
                 console.note(f"{title}: step {step.number}/{step.steps}  {facts}")
 
         def on_predict(done: int, total: int) -> None:

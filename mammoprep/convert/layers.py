@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep import panoptic
+
 _HALF = 0.5 - 1e-9
 """A stored pixel belongs to a mask that covers half of it; the rest is for rounding."""
 
@@ -86,11 +88,8 @@ def resize_image(pixels: NDArray[np.uint16], grid: Grid, *, bits: int) -> NDArra
 
 def cut(mask: NDArray[np.bool_]) -> Layer | None:
     """Cut a mask to what it covers; None where it is empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return None
-    top, left = int(rows[0]), int(columns[0])
-    return Layer(left, top, mask[top : rows[-1] + 1, left : columns[-1] + 1].copy())
+    x, y, width, height = panoptic.mask_box(mask)
+    return Layer(x, y, mask[y : y + height, x : x + width].copy()) if width else None
 
 
 def shrink(mask: NDArray[np.bool_], grid: Grid) -> Layer | None:

@@ -1,6 +1,5 @@
 """A raw folder to a DATASET: parallel, resumable, whole or not at all."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -89,7 +88,7 @@ def _header(reader: Reader, root: Path, options: Options) -> dict[str, Any]:
         raise UnknownNameError(options.labels, kind=f"label scheme of {reader.title}", known=reader.labels)
     if not root.is_dir():
         raise MissingFileError(root, hint=f"Name the raw folder of {reader.title}.")
-    inputs = {path.relative_to(root).as_posix(): _sha256(path) for path in sorted(reader.tables(root))}
+    inputs = {path.relative_to(root).as_posix(): panoptic.file_hash(path) for path in sorted(reader.tables(root))}
     header = {
         "format": FORMAT,
         "dataset": reader.name,
@@ -101,14 +100,6 @@ def _header(reader: Reader, root: Path, options: Options) -> dict[str, Any]:
     }
     as_read_back: dict[str, Any] = json.loads(json.dumps(header))
     return as_read_back
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise MammoprepError(f"{path} cannot be read: {error.strerror}. Mend the raw folder.") from error
 
 
 def _read_counts(out: Path, header: dict[str, Any]) -> Summary:

@@ -1,6 +1,6 @@
 """Figures of a report, drawn with matplotlib in colours that the colour-blind can tell apart."""
 
-import os
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.evaluation.matching import THRESHOLDS
 from mammoprep.evaluation.report import Report
@@ -56,9 +57,9 @@ def _draw(axes: Axes, name: str, curve: "np.ndarray", report: Report) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write whole or not at all; without the date, so that the same report gives the same bytes."""
-    beside = path.with_name(f"{path.name}.partial")
+    drawn = BytesIO()
     kind = path.suffix[1:]
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
     with mpl.rc_context({"svg.hashsalt": "mammoprep", "pdf.fonttype": 42}):
-        figure.savefig(beside, format=kind, dpi=200, metadata=undated)
-    os.replace(beside, path)
+        figure.savefig(drawn, format=kind, dpi=200, metadata=undated)
+    panoptic.write_bytes(path, drawn.getbuffer())

@@ -1,6 +1,5 @@
 """PREDICTIONS scored whole, a RUN folder fold by fold, each on its own validation images."""
 
-import hashlib
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -97,7 +96,7 @@ def _dataset(run: Path, named: Any) -> Path:
 def _check_folds(run: Path, dataset: Path, trained_on: Any) -> None:
     """Refuse folds that were made again since: the run would be scored on images that it has seen."""
     path = dataset / "folds.json"
-    if trained_on and path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != trained_on:
+    if trained_on and path.is_file() and panoptic.file_hash(path) != trained_on:
         raise MammoprepError(
             f"{path} is not the one that {run} was trained with. Say --on that data set, or train again."
         )

@@ -9,12 +9,22 @@ from mammoprep.panoptic.coco import (
     load,
     load_cases,
     load_fold,
+    load_folds,
     load_instances,
     make_categories,
     no_collection,
     write_panoptic,
 )
-from mammoprep.panoptic.folder import check_vacant, partial_of, publish, read_json, staged, write_json
+from mammoprep.panoptic.folder import (
+    check_vacant,
+    file_hash,
+    partial_of,
+    read_json,
+    staged,
+    write_bytes,
+    write_json,
+    writing,
+)
 from mammoprep.panoptic.png import MAX_ID, Ids, read_ids, read_png, write_ids, write_png
 from mammoprep.panoptic.rle import Mask, Rle, decode_rle, encode_crop, encode_rle, mask_box
 
@@ -32,21 +42,24 @@ __all__ = [
     "decode_rle",
     "encode_crop",
     "encode_rle",
+    "file_hash",
     "load",
     "load_cases",
     "load_fold",
+    "load_folds",
     "load_instances",
     "make_categories",
     "mask_box",
     "no_collection",
     "partial_of",
-    "publish",
     "read_ids",
     "read_json",
     "read_png",
     "staged",
+    "write_bytes",
     "write_ids",
     "write_json",
     "write_panoptic",
     "write_png",
+    "writing",
 ]

@@ -212,8 +212,17 @@ def load_cases(root: Path) -> list[dict[str, str]]:
 
 def load_fold(root: Path, fold: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Give the integer image ids (train, val) of one fold of folds.json."""
-    content = read_json(root / "folds.json", hint=f"Type `mammoprep folds {root}` first.")
-    folds = content["folds"]
+    folds = load_folds(root)
     if not 0 <= fold < len(folds):
         raise MammoprepError(f"{root / 'folds.json'} has no fold {fold}. Folds: 0 … {len(folds) - 1}.")
-    return tuple(folds[fold]["train"]), tuple(folds[fold]["val"])
+    return folds[fold]
+
+
+def load_folds(root: Path) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """Give the integer image ids (train, val) of each fold of folds.json."""
+    path, hint = root / "folds.json", f"Type `mammoprep folds {root}` first."
+    content = read_json(path, hint=hint)
+    try:
+        return tuple((tuple(fold["train"]), tuple(fold["val"])) for fold in content["folds"])
+    except (KeyError, TypeError) as error:
+        raise MammoprepError(f"{path} does not list folds of image ids. {hint}") from error

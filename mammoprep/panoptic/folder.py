@@ -1,5 +1,6 @@
 """Files and folders that are written whole or not at all."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -27,15 +28,40 @@ def read_json(path: Path, *, hint: str) -> Any:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole or not at all; the same content gives the same bytes. NaN is refused."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, (json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write beside and rename: a reader, and the next start, see the old file or the new one."""
     beside = path.with_name(f"{path.name}.partial")
+    with writing(path):
+        try:
+            beside.write_bytes(content)
+            os.replace(beside, path)
+        except BaseException:
+            with suppress(OSError):
+                beside.unlink()
+            raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses while `path` is written into the line that the user reads."""
     try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
+        yield
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
         raise _unwritable(path, error) from error
+
+
+def file_hash(path: Path) -> str:
+    """Give a file's SHA-256."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MammoprepError(
+            f"{path} cannot be read: {error.strerror}. Check that it is a file you may read."
+        ) from error
 
 
 def partial_of(out: Path) -> Path:

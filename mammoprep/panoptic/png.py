@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +14,8 @@ Ids = NDArray[np.int32]
 """A map of segment ids (H, W); 0 is VOID."""
 
 MAX_ID = 256**3 - 1
+_END = b"IEND\xaeB`\x82"
+"""The last bytes of every whole PNG, which decoders do not ask for."""
 
 
 def write_ids(path: Path, ids: Ids) -> None:
@@ -25,10 +28,10 @@ def write_ids(path: Path, ids: Ids) -> None:
 
 def read_ids(path: Path) -> Ids:
     """Read the map of segment ids (H, W) that `write_ids` wrote."""
-    blue_green_red = read_png(path)
-    if blue_green_red.ndim != 3 or blue_green_red.shape[2] != 3 or blue_green_red.dtype != np.uint8:
+    red_green_blue = _decode(path)
+    if red_green_blue.ndim != 3 or red_green_blue.shape[2] != 3 or red_green_blue.dtype != np.uint8:
         raise MammoprepError(f"{path} is no RGB PNG with 8 bits a channel. A panoptic PNG holds R + 256·G + 65536·B.")
-    ids: Ids = cv2.cvtColor(blue_green_red, cv2.COLOR_BGR2RGBA).view("<i4")[..., 0]
+    ids: Ids = cv2.cvtColor(red_green_blue, cv2.COLOR_RGB2RGBA).view("<i4")[..., 0]
     ids &= MAX_ID  # without the alpha channel, in place
     return ids
 
@@ -44,11 +47,20 @@ def write_png(path: Path, pixels: NDArray[Any]) -> None:
 
 
 def read_png(path: Path) -> NDArray[Any]:
-    """Read an image file as it is stored: grey (H, W) or BGR (H, W, 3)."""
+    """Read a PNG as it is stored: grey (H, W) or BGR (H, W, 3)."""
+    pixels = _decode(path)
+    return pixels[..., ::-1] if pixels.ndim == 3 and pixels.shape[2] == 3 else pixels
+
+
+def _decode(path: Path) -> NDArray[Any]:
+    """Decode a PNG, colours as RGB; OpenCV would print lines of its own for a damaged one."""
     if not path.is_file():
         raise MissingFileError(path, hint="panoptic.json names it; was the folder copied whole?")
-    data = np.fromfile(path, dtype=np.uint8)
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if pixels is None:
-        raise MammoprepError(f"{path} is not a readable PNG. Write it again.")
+    data = path.read_bytes()
+    try:
+        if _END not in data[-1024:]:
+            raise ValueError("torn")
+        pixels: NDArray[Any] = imagecodecs.png_decode(data)
+    except (RuntimeError, ValueError) as error:  # imagecodecs' own error is a RuntimeError
+        raise MammoprepError(f"{path} is not a readable PNG. Write it again.") from error
     return pixels
