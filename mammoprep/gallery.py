@@ -16,6 +16,8 @@ Canvas = NDArray[np.uint8]
 
 PANEL_HEIGHT = 640
 """Height of a panel in pixels, whatever the image's."""
+MOST_INSTANCES = 10
+"""Detections drawn in a picture; a query network gives a hundred."""
 _FILL = 0.25
 _BAR = 30
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -77,6 +79,77 @@ def write_overlays(dataset: Path, out: Path, *, predictions: Path | None = None,
     for path in paths:
         panoptic.write_png(path, _page(path.stem, sources))
     return paths
+
+
+def panels(dataset: Path, predictions: Path, name: str) -> dict[str, Canvas | None]:
+    """Give the pictures of one image: itself, ground truth, panoptic map, instances with scores, heat map.
+
+    All are BGR (H', W', 3) of one size; None for what the predictions lack. Of the instances the ten with the highest
+    scores are drawn.
+    """
+    truth = panoptic.load(dataset)
+    image = _image_of(truth, name)
+    grey = panoptic.read_png(dataset / "images" / f"{name}.png")
+    zoom = PANEL_HEIGHT / grey.shape[0]
+    nothing = np.zeros(grey.shape, np.int32)
+    plain = overlay(grey, nothing, segments=(), categories=(), zoom=zoom)
+    drawn: dict[str, Canvas | None] = {
+        "image": plain,
+        "ground truth": overlay(
+            grey, truth.ids_of(image), segments=image.segments, categories=truth.categories, zoom=zoom
+        ),
+        "panoptic": None,
+        "instances": None,
+        "heat map": None,
+    }
+    if (predictions / "panoptic.json").exists():
+        guess = panoptic.load(predictions)
+        found = _image_of(guess, name)
+        drawn["panoptic"] = overlay(
+            grey, guess.ids_of(found), segments=found.segments, categories=guess.categories, zoom=zoom
+        )
+    if (predictions / "instances.json").exists():
+        drawn["instances"] = _with_instances(plain.copy(), predictions, image=image, categories=truth.categories)
+    heat = predictions / "heatmaps" / f"{name}.png"
+    if heat.exists():
+        drawn["heat map"] = _with_heat(plain, panoptic.read_png(heat))
+    return drawn
+
+
+def _image_of(source: panoptic.Panoptic, name: str) -> panoptic.Image:
+    found = next((image for image in source.images if image.name == name), None)
+    if found is None:
+        raise MammoprepError(
+            f"{source.root / 'panoptic.json'} has no image {name}. Name the predictions of this data set."
+        )
+    return found
+
+
+def _with_instances(
+    canvas: Canvas, predictions: Path, *, image: panoptic.Image, categories: Sequence[panoptic.Category]
+) -> Canvas:
+    """Draw the outlines of an image's best detections, with their scores."""
+    classes = {category.id: category for category in categories}
+    own = [entry for entry in panoptic.load_instances(predictions) if entry["image_id"] == image.id]
+    size = (canvas.shape[1], canvas.shape[0])
+    for entry in sorted(own, key=lambda entry: -float(entry["score"]))[:MOST_INSTANCES][::-1]:
+        mask = panoptic.decode_rle(entry["segmentation"]).astype(np.uint8)
+        large = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+        contours, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        colour = _bgr(classes[entry["category_id"]])
+        cv2.drawContours(canvas, contours, -1, colour, 1)
+        x, y, _, height = panoptic.mask_box(large.astype(bool))
+        _write_text(canvas, f"{entry['score']:.2f}", at=(x, y - 6 if y > 20 else y + height + 16), colour=colour)
+    return canvas
+
+
+def _with_heat(canvas: Canvas, heat: NDArray[Any]) -> Canvas:
+    """Lay an 8-bit map of probabilities over a picture, the more opaque the higher."""
+    large = cv2.resize(heat, (canvas.shape[1], canvas.shape[0]), interpolation=cv2.INTER_LINEAR)
+    colours = cv2.applyColorMap(large, cv2.COLORMAP_INFERNO)
+    share = (large / 255.0)[..., None] ** 0.5 * 0.85
+    mixed: Canvas = np.rint((1 - share) * canvas + share * colours).astype(np.uint8)
+    return mixed
 
 
 def _page(name: str, sources: dict[str, panoptic.Panoptic]) -> Canvas:

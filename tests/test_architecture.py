@@ -17,7 +17,7 @@ PACKAGES = ("mammoprep", "mammoprep_model")
 
 FLOORS = (
     ("errors", "records"),
-    ("pixels", "outlines", "pseudo_mask", "anatomy", "panoptic", "tables"),
+    ("pixels", "outlines", "pseudo_mask", "anatomy", "panoptic", "tables", "parallel"),
     ("readers", "convert", "folds", "check", "gallery", "evaluation", "phantom"),
     ("cli",),
 )

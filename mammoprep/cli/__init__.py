@@ -10,7 +10,7 @@ import typer
 from typer import TyperException
 
 from mammoprep import __version__
-from mammoprep.cli import convert, demo, evaluate, folds, predict, train
+from mammoprep.cli import compare, convert, demo, evaluate, folds, predict, train
 from mammoprep.errors import MammoprepError
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ app.command()(folds.folds)
 app.command()(train.train)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
 app.command()(demo.demo)
 
 

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of the table.")]
 
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="tcp://HOST:PORT", help="Run on the workers of this Dask scheduler, which see the same folders."
+    ),
+]
+
 
 def stdout() -> "Console":
     """Give the console for results."""

@@ -96,7 +96,8 @@ def _report(dataset: Path, out: Path, *, json: bool) -> None:
     from mammoprep.evaluation import runs
 
     with console.progress("evaluate") as on_progress:
-        content = runs.evaluate(out, on=dataset, on_progress=on_progress).to_json()
+        options = runs.Options(resamples=0)
+        content = runs.evaluate(out, on=dataset, options=options, on_progress=on_progress).report.to_json()
     scores = {
         fold["fold"]: {name: _at(content, fold["sweep"][name]) for name in ("PQ", "AP")} for fold in content["folds"]
     }

@@ -2,8 +2,8 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NoReturn
@@ -15,10 +15,12 @@ from pycocotools.cocoeval import COCOeval, Params
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
-from mammoprep.evaluation.matching import THRESHOLDS
+from mammoprep.evaluation.matching import LESION, THRESHOLDS
 from mammoprep.panoptic import Image, Mask, Rle
 
 MAX_DETECTIONS = 100
+_CODES = 512
+"""Run-length codes that are checked at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,14 @@ def _grouped(
             _refuse(path, position, "has a segmentation that is no compressed RLE")
         if code["size"] != [image.height, image.width]:
             _refuse(path, position, f"has a mask of {code['size']}, its image is [{image.height}, {image.width}]")
-        if not _covers(code["counts"], image.height * image.width):
-            _refuse(path, position, "has a broken RLE: its runs do not add up to the image")
         crowd, score = bool(entry.get("iscrowd", 0)), float(entry.get("score", 1.0))
         groups[image.id].append(Instance(classes[entry["category_id"]], code, crowd, score))
+    for start in range(0, len(entries), _CODES):
+        codes = [entry["segmentation"] for entry in entries[start : start + _CODES]]
+        pixels = [code["size"][0] * code["size"][1] for code in codes]
+        wrong = np.flatnonzero(~covers([code["counts"] for code in codes], pixels))
+        if wrong.size:
+            _refuse(path, start + int(wrong[0]) + 1, "has a broken RLE: its runs do not add up to the image")
     return groups
 
 
@@ -100,36 +106,66 @@ def _is_code(code: Any) -> bool:
     return isinstance(code, dict) and isinstance(code.get("size"), list) and isinstance(code.get("counts"), str)
 
 
-def _covers(counts: str, pixels: int) -> bool:
-    """Tell whether a compressed run-length code covers an image of so many pixels; pycocotools crashes where not.
+def covers(codes: Sequence[str], pixels: Sequence[int]) -> Mask:
+    """Tell of each compressed run-length code whether it covers so many pixels; pycocotools crashes where not.
 
     A run is a signed number of 5-bit digits, least first, each + 48 in ASCII, 32 added to all but the last; from the
     fourth on it is the difference to the run two before (pycocotools, maskApi.c).
     """
-    digits = np.frombuffer(counts.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
-    if digits.size == 0 or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
-        return False
-    ends = np.flatnonzero(digits & 32 == 0)
+    texts = [code.encode("utf-8") for code in codes]
+    good: Mask = np.array([bool(text) and not text[-1] - 48 & 32 for text in texts], dtype=bool)
+    texts = [text if fine else b"0" for text, fine in zip(texts, good, strict=True)]
+    digits = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - 48
+    begins = np.cumsum([0, *map(len, texts)])
+    ends = np.flatnonzero(digits & 32 == 0)  # of the runs
     sizes = np.diff(ends, prepend=-1)
-    if sizes.max() > 7:
-        return False
-    starts = ends - sizes + 1
-    places = np.arange(digits.size) - np.repeat(starts, sizes)
+    code_of = np.searchsorted(begins, ends, side="right") - 1
+    for bad in (code_of[sizes > 7], np.searchsorted(begins, np.flatnonzero((digits < 0) | (digits > 63)), "right") - 1):
+        good[bad] = False
+    starts, sizes = ends - sizes + 1, np.minimum(sizes, 7)
+    places = np.minimum(np.arange(digits.size) - np.repeat(starts, np.diff(ends, prepend=-1)), 7)
     runs = np.add.reduceat((digits & 31) << 5 * places, starts)
     runs -= np.where(digits[ends] & 16, 1 << 5 * sizes, 0)
-    runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
-    return bool(runs.min() >= 0 and runs.sum() == pixels)
+    lengths = _undo_differences(runs, code_of)
+    good[code_of[lengths < 0]] = False
+    totals = np.bincount(code_of, weights=lengths, minlength=len(texts))
+    good &= totals == np.asarray(pixels)
+    return good
 
 
-def rank(truths: Sequence[Instance], detections: Sequence[Instance]) -> dict[int, Ranking]:
-    """Match the detections of one image by COCOeval at every threshold, class by class."""
-    if not truths and not detections:
-        return {}
-    categories = sorted({instance.category_id for instance in (*truths, *detections)})
-    evaluator = COCOeval(_index(truths, categories), _index(detections, categories), "segm")
-    evaluator.params = _parameters(image_ids=[1], category_ids=categories)
-    _quiet(COCOeval.evaluate)(evaluator)
-    return {result["category_id"]: _ranking(result) for result in evaluator.evalImgs}
+def _undo_differences(runs: NDArray[np.int64], code_of: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Give the lengths of runs stored, from the fourth of a code on, as the difference to the one two before."""
+    number = np.arange(runs.size) - np.searchsorted(code_of, code_of)  # of the run in its code
+    chain = np.where(number == 0, 0, 1 + number % 2)  # odd and even ones are summed apart, the first stands alone
+    order = np.lexsort((number, chain, code_of))
+    sums = np.cumsum(runs[order])
+    keys = 3 * code_of[order] + chain[order]
+    first = np.searchsorted(keys, keys)
+    lengths = np.empty_like(runs)
+    lengths[order] = sums - sums[first] + runs[order][first]
+    return lengths
+
+
+def rank(
+    images: Sequence[tuple[Sequence[Instance], Sequence[Instance]]], *, things: Collection[int]
+) -> list[dict[int, Ranking]]:
+    """Match the detections of each image, given as (lesions, detections), by COCOeval at every threshold.
+
+    Gives each image's rankings by category id, and under LESION that of all `things` as one class.
+    """
+    rankings: list[dict[int, Ranking]] = [{} for _ in images]
+    as_one = [[[replace(i, category_id=LESION) for i in side if i.category_id in things] for side in p] for p in images]
+    for pairs in (images, as_one):
+        categories = sorted({instance.category_id for pair in pairs for side in pair for instance in side})
+        if not categories:
+            continue
+        truths, detections = zip(*pairs, strict=True)
+        evaluator = COCOeval(_index(truths, categories), _index(detections, categories), "segm")
+        evaluator.params = _parameters(image_ids=list(range(len(pairs))), category_ids=categories)
+        _quiet(COCOeval.evaluate)(evaluator)
+        for result in filter(None, evaluator.evalImgs):
+            rankings[result["image_id"]][result["category_id"]] = _ranking(result)
+    return rankings
 
 
 def _ranking(result: Mapping[str, Any]) -> Ranking:
@@ -141,10 +177,11 @@ def _ranking(result: Mapping[str, Any]) -> Ranking:
     )
 
 
-def average_precision(rankings: Sequence[Ranking]) -> tuple[float, ...] | None:
-    """Give one class's AP at each threshold from its rankings, image by image; None without ground truth.
+def precision(rankings: Sequence[Ranking]) -> NDArray[np.float64] | None:
+    """Give one class's precision (T, 101) at the recalls 0, 0.01 … 1 from its rankings, image by image.
 
-    Of equal scores the earlier image goes first, then the earlier detection, as in COCOeval.
+    Its mean over the recalls is AP. None without ground truth. Of equal scores the earlier image goes first, then the
+    earlier detection, as in COCOeval.
     """
     if not any(ranking.truths for ranking in rankings):
         return None
@@ -160,8 +197,8 @@ def average_precision(rankings: Sequence[Ranking]) -> tuple[float, ...] | None:
         for ranking in rankings
     ]
     _quiet(COCOeval.accumulate)(evaluator)
-    precision = evaluator.eval["precision"][:, :, 0, 0, 0]  # (T, 101 recall points)
-    return tuple(precision.mean(axis=1).tolist())
+    found: NDArray[np.float64] = evaluator.eval["precision"][:, :, 0, 0, 0]
+    return found
 
 
 def _parameters(*, image_ids: list[int], category_ids: list[int]) -> Params:
@@ -173,23 +210,24 @@ def _parameters(*, image_ids: list[int], category_ids: list[int]) -> Params:
     return parameters
 
 
-def _index(instances: Sequence[Instance], categories: Sequence[int]) -> COCO:
-    """Give one image's instances as a COCO object; their ids start at 1, for COCOeval never matches an id 0."""
+def _index(images: Sequence[Sequence[Instance]], categories: Sequence[int]) -> COCO:
+    """Give the instances of images 0, 1, … as a COCO object; ids start at 1, for COCOeval never matches an id 0."""
     coco = COCO()
+    listed = [(image_id, instance) for image_id, instances in enumerate(images) for instance in instances]
     coco.dataset = {
-        "images": [{"id": 1, "height": None, "width": None}],
+        "images": [{"id": image_id, "height": None, "width": None} for image_id in range(len(images))],
         "categories": [{"id": category} for category in categories],
         "annotations": [
             {
                 "id": i,
-                "image_id": 1,
+                "image_id": image_id,
                 "category_id": instance.category_id,
                 "segmentation": instance.code,
                 "area": 0,
                 "iscrowd": int(instance.crowd),
                 "score": instance.score,
             }
-            for i, instance in enumerate(instances, start=1)
+            for i, (image_id, instance) in enumerate(listed, start=1)
         ],
     }
     _quiet(COCO.createIndex)(coco)

@@ -3,15 +3,31 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite, nan
 from pathlib import Path
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
 from mammoprep.evaluation.detections import Instance, read_results, read_truth
-from mammoprep.panoptic import Image, Panoptic
+from mammoprep.panoptic import LEFT_OUT, Image, Panoptic
 
 PIECES = {"panoptic": "panoptic.json", "instances": "instances.json", "semantic": "semantic/"}
 """The three things that may be predicted, and the file or folder that holds each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What cases.csv says of an image; a text is empty, `square_mm` NaN where it says nothing.
+
+    `square_mm`: mm² of a stored pixel; `lesion_free`: False where the image has a finding, be it of no class here.
+    """
+
+    patient_id: str = ""
+    view: str = ""
+    density: str = ""
+    manufacturer: str = ""
+    square_mm: float = nan
+    lesion_free: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +35,13 @@ class Case:
     """One image of the data set and what is predicted for it.
 
     `predicted` is None where the panoptic predictions lack the image; its segments carry the data set's category ids.
-    `patient_id` is empty where cases.csv does not give it.
     """
 
     truth: Image
     predicted: Image | None
     lesions: tuple[Instance, ...]
     detections: tuple[Instance, ...]
-    patient_id: str
+    facts: Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +80,21 @@ def load(dataset: Path, predictions: Path, *, image_ids: Collection[int] | None,
         listed = {"panoptic": {image.name for image in predicted.values()}, "semantic": names}
         for piece in (piece for piece in listed if piece not in not_given):
             _check_complete(predictions / PIECES[piece], images, listed[piece])
-    patients = _patients(dataset)
+    facts = _facts(dataset)
     cases = tuple(
         Case(
             truth=image,
             predicted=predicted.get(image.id),
             lesions=tuple(lesions.get(image.id, ())),
             detections=tuple(detections.get(image.id, ())),
-            patient_id=patients.get(image.name, ""),
+            facts=facts.get(image.name, Facts()),
         )
         for image in images
     )
     return Inputs(truth, predictions, renumber, not_given, cases)
 
 
-def _check(content: Panoptic) -> None:
+def _check(content: Panoptic, *, area_optional: bool = False) -> None:
     """Refuse ids that are no whole numbers or stand twice, and classes that are not listed or share a name."""
     path = content.root / "panoptic.json"
     for what, entries in (("category", content.categories), ("image", content.images)):
@@ -88,7 +103,8 @@ def _check(content: Panoptic) -> None:
     classes = {category.id for category in content.categories}
     for image in content.images:
         _check_ids(path, f"segment of image {image.name}", [segment.id for segment in image.segments])
-        sizes = (image.height, image.width, *(segment.area for segment in image.segments))
+        areas = (segment.area for segment in image.segments)
+        sizes = (image.height, image.width, *(n for n in areas if not (area_optional and n == LEFT_OUT)))
         if not all(type(size) is int and size > 0 for size in sizes):
             raise MammoprepError(f"{path}: image {image.name} has a size or area that is no whole number above 0.")
         unknown = [segment.category_id for segment in image.segments if segment.category_id not in classes]
@@ -138,7 +154,7 @@ def _read_panoptic(truth: Panoptic, predictions: Path, *, given: bool) -> tuple[
     if not given:
         return {category.id: category.id for category in truth.categories}, {}
     content = panoptic.load(predictions)
-    _check(content)
+    _check(content, area_optional=True)
     renumber = _renumbering(truth, content)
     names = {image.id: image.name for image in truth.images}
     for image in content.images:
@@ -192,7 +208,28 @@ def _check_complete(path: Path, images: Sequence[Image], names: Collection[str])
         )
 
 
-def _patients(dataset: Path) -> dict[str, str]:
+def _facts(dataset: Path) -> dict[str, Facts]:
+    """Read cases.csv, where there is one: facts by image name."""
     if not (dataset / "cases.csv").is_file():
         return {}
-    return {row.get("image_id", ""): row.get("patient_id", "") for row in panoptic.load_cases(dataset)}
+    return {
+        row.get("image_id", ""): Facts(
+            patient_id=row.get("patient_id") or "",
+            view=row.get("view") or "",
+            density=row.get("density") or "",
+            manufacturer=row.get("manufacturer") or "",
+            square_mm=_square_mm(row),
+            lesion_free=row.get("lesion_free") != "0",
+        )
+        for row in panoptic.load_cases(dataset)
+    }
+
+
+def _square_mm(row: Mapping[str, str]) -> float:
+    """Give the area of a stored pixel: a native one has `pixel_spacing_mm` squared, stored = native · scale."""
+    try:
+        spacing, right, down = (float(row[name]) for name in ("pixel_spacing_mm", "scale_x", "scale_y"))
+        area = spacing * spacing / (right * down)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return nan
+    return area if isfinite(area) and area > 0 else nan

@@ -1,22 +1,28 @@
 """Panoptic quality's pairs: which predicted segment counts for which true one, at any IoU threshold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import fsum
-from typing import Any, Literal
+from operator import attrgetter
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from mammoprep.panoptic import MAX_ID, Mask, Segment
+from mammoprep.panoptic import Mask, Runs, Segment
 
 Matching = Literal["one-to-one", "paper"]
 """`one-to-one` maximises the summed IoU; `paper` counts every pair above the threshold, as published figures do."""
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 19))
 """The sweep: 0.05, 0.10 … 0.90."""
+FIXED = (0.05, 0.1, 0.25, 0.5)
+"""Thresholds of the sweep that are always shown, whichever is the best."""
+FIXED_LEVELS = tuple(THRESHOLDS.index(threshold) for threshold in FIXED)
+LEVELS = len(THRESHOLDS)
 VOID = 0
+LESION = 0
+"""Stands among the category ids for all thing classes as one: what is scored with the class ignored."""
 
 _TIE = 1e-11
 _ROUNDING = 1e-12
@@ -26,76 +32,104 @@ _ROUNDING = 1e-12
 class Scene:
     """One class in one image, all that any threshold and either matching needs.
 
-    `ious` (G, P) of each true segment (crowds left out) with each predicted one, both in the order of their ids;
-    `ignored` (P,): the prediction lies by more than half on void or crowd, so that unmatched it is no false positive.
+    `truths` are the G true segments, crowds left out, `guesses` the P predicted ones, both in the order of their ids;
+    `ious` (G, P) of each with each; `ignored` (P,): the prediction lies by more than half on void or crowd, so that
+    unmatched it is no false positive.
     """
 
+    truths: tuple[Segment, ...]
+    guesses: tuple[Segment, ...]
     ious: NDArray[np.float64]
     ignored: Mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Counts:
-    """True positives, false positives, false negatives and the summed IoU of the true positives, (T,) each."""
+class Outcome:
+    """What becomes of each segment of a scene at T thresholds.
 
-    TP: NDArray[np.int64]
-    FP: NDArray[np.int64]
-    FN: NDArray[np.int64]
-    IoU: NDArray[np.float64]
+    `pairs` (G, T): how many predictions count for a true segment, more than one only as published; `iou` (G, T): their
+    summed IoU; `partner` (G, T): the column of the one with the largest IoU, -1 for none; `false` (P, T);
+    `repeated` (P, T): true segments beyond the first that a prediction counts for.
+    """
+
+    pairs: NDArray[np.int64]
+    iou: NDArray[np.float64]
+    partner: NDArray[np.int64]
+    false: Mask
+    repeated: NDArray[np.int64]
 
 
-def overlaps(first: NDArray[Any], second: NDArray[Any]) -> dict[tuple[int, int], int]:
-    """Count the pixels of each pair of values, 0 … 2^24 - 1, in two maps (H, W).
+def overlaps(first: Runs, second: Runs) -> dict[tuple[int, int], int]:
+    """Count the pixels of each pair of values, 0 … 2^24 - 1, in two maps of one size.
 
     Only the starts of the runs in which neither map changes are looked at: an order of magnitude fewer than the pixels.
     """
-    first, second = first.ravel(), second.ravel()
-    changes = np.flatnonzero((first[1:] != first[:-1]) | (second[1:] != second[:-1])) + 1
-    starts = np.concatenate(([0], changes))
-    codes, where = np.unique(first[starts].astype(np.int64) << 24 | second[starts], return_inverse=True)
-    counts = np.bincount(where, weights=np.diff(starts, append=first.size))
-    return {(code >> 24, code & MAX_ID): int(count) for code, count in zip(codes.tolist(), counts, strict=True)}
+    starts = np.concatenate((first.starts, second.starts))
+    order = np.argsort(starts, kind="stable")  # two rising rows, which a stable sort merges
+    lengths = np.diff(starts[order], append=first.shape[0] * first.shape[1])
+    of_first = order < first.starts.size
+    places = [np.cumsum(mask) - 1 for mask in (of_first, ~of_first)]  # -1 before the second one's start, for no pixel
+    labels = [np.unique(side.values) for side in (first, second)]
+    one, other = (
+        np.searchsorted(label, side.values)[place]
+        for label, side, place in zip(labels, (first, second), places, strict=True)
+    )
+    counts = np.bincount(one * labels[1].size + other, weights=lengths, minlength=labels[0].size * labels[1].size)
+    table = counts.reshape(labels[0].size, labels[1].size)
+    return {(int(labels[0][i]), int(labels[1][j])): int(table[i, j]) for i, j in np.argwhere(table)}
 
 
 def scenes(
-    truth: Sequence[Segment], predicted: Sequence[Segment], shared: Mapping[tuple[int, int], int]
+    truth: Sequence[Segment],
+    predicted: Sequence[Segment],
+    shared: Mapping[tuple[int, int], int],
+    *,
+    things: Collection[int] = (),
 ) -> dict[int, Scene]:
-    """Compare the segments of one image class by class; `shared` are the `overlaps` of truth and prediction.
+    """Compare the segments of one image class by class, and under LESION those of the classes `things` as one.
 
-    The rules are panopticapi's: ground-truth void is taken out of the union; of several crowds of one class the last
-    listed counts.
+    `shared` are the `overlaps` of truth and prediction. The rules are panopticapi's: ground-truth void is taken out of
+    the union; of several crowds of one class the last listed counts.
     """
-    classes = sorted({segment.category_id for segment in (*truth, *predicted)})
-    return {category: _scene(_of(truth, category), _of(predicted, category), shared) for category in classes}
+    groups = {segment.category_id: (segment.category_id,) for segment in (*truth, *predicted)}
+    found = {category: _scene(truth, predicted, shared, classes) for category, classes in sorted(groups.items())}
+    if not groups.keys().isdisjoint(things):
+        found[LESION] = _scene(truth, predicted, shared, things)
+    return found
 
 
-def _of(segments: Sequence[Segment], category: int) -> list[Segment]:
-    return [segment for segment in segments if segment.category_id == category]
-
-
-def _scene(truth: list[Segment], predicted: list[Segment], shared: Mapping[tuple[int, int], int]) -> Scene:
-    rows = sorted((segment for segment in truth if not segment.iscrowd), key=lambda segment: segment.id)
-    columns = sorted(predicted, key=lambda segment: segment.id)
-    crowd = [segment.id for segment in truth if segment.iscrowd][-1:]
+def _scene(
+    truth: Sequence[Segment],
+    predicted: Sequence[Segment],
+    shared: Mapping[tuple[int, int], int],
+    classes: Collection[int],
+) -> Scene:
+    by_id = attrgetter("id")
+    rows = sorted((s for s in truth if s.category_id in classes and not s.iscrowd), key=by_id)
+    columns = sorted((s for s in predicted if s.category_id in classes), key=by_id)
+    crowds = {s.category_id: s.id for s in truth if s.category_id in classes and s.iscrowd}.values()
     ious, ignored = np.zeros((len(rows), len(columns))), np.zeros(len(columns), dtype=bool)
-    for column, prediction in enumerate(columns):
+    for column, guess in enumerate(columns):
+        void = shared.get((VOID, guess.id), 0)
         for row, segment in enumerate(rows):
-            common = shared.get((segment.id, prediction.id), 0)
-            union = segment.area + prediction.area - common - shared.get((VOID, prediction.id), 0)
-            ious[row, column] = common / union
-        excused = sum(shared.get((region, prediction.id), 0) for region in (VOID, *crowd))
-        ignored[column] = excused / prediction.area > 0.5
-    return Scene(ious, ignored)
+            common = shared.get((segment.id, guess.id), 0)
+            if common:
+                ious[row, column] = common / (segment.area + guess.area - common - void)
+        ignored[column] = (void + sum(shared.get((crowd, guess.id), 0) for crowd in crowds)) / guess.area > 0.5
+    return Scene(tuple(rows), tuple(columns), ious, ignored)
 
 
-def count(scene: Scene, *, matching: Matching, thresholds: Sequence[float] = THRESHOLDS) -> Counts:
-    """Count a scene's matches at each of T thresholds; a pair needs IoU > t."""
-    pairs = pair(scene.ious, matching=matching, thresholds=thresholds)
-    return Counts(
-        TP=pairs.sum(axis=(1, 2)),
-        FP=(~pairs.any(axis=1) & ~scene.ignored).sum(axis=1),
-        FN=(~pairs.any(axis=2)).sum(axis=1),
-        IoU=np.array([fsum(scene.ious[chosen]) for chosen in pairs]),
+def judge(scene: Scene, *, matching: Matching, thresholds: Sequence[float] = THRESHOLDS) -> Outcome:
+    """Say what becomes of each segment at each of T thresholds; a pair needs IoU > t."""
+    chosen = pair(scene.ious, matching=matching, thresholds=thresholds)
+    ious = np.where(chosen, scene.ious, 0.0)
+    pairs, hits = chosen.sum(axis=2), chosen.sum(axis=1)
+    return Outcome(
+        pairs=pairs.T,
+        iou=np.sort(ious, axis=2).sum(axis=2).T,  # added in order of size, not of ids: one sum for any numbering
+        partner=np.where(pairs > 0, ious.argmax(axis=2) if scene.guesses else -1, -1).T,
+        false=((hits == 0) & ~scene.ignored).T,
+        repeated=np.maximum(hits - 1, 0).T,
     )
 
 

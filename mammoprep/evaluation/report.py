@@ -4,20 +4,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mammoprep.evaluation.matching import THRESHOLDS, Matching
-
-LATER = ("froc", "intervals", "strata")
-"""Keys of the JSON that this version does not compute."""
+from mammoprep.evaluation.matching import FIXED, THRESHOLDS, Matching
+from mammoprep.evaluation.ranking import RATES
 
 NOTES = (
     "Under one-to-one matching a higher threshold can only take pairs away while TP + FP/2 + FN/2 stays the same "
-    "(without void and crowds), so PQ has no inner maximum: the t with the highest PQ is the lowest one tried.",
+    "(without void and crowds), so PQ has no inner maximum: the t with the highest PQ is the lowest one tried. "
+    "An inner maximum needs extra pairs at low t, several predictions for one lesion or the reverse, which only the "
+    "published way of counting (--matching paper) has.",
     "AP counts a detection at IoU >= t, PQ a pair at IoU > t.",
 )
 """What a reader of the sweep has to know."""
 
 Curve = tuple[float, ...]
 """A score in [0, 1] at each of `THRESHOLDS`."""
+Interval = tuple[float | None, float | None]
+"""The lowest and the highest value of an interval; None where too few resamples have the score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,87 @@ class Stuff(Quality):
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Dice or IoU of the thing classes: their mean; the mean over images, all merged to one lesion map; each class."""
+    """Dice or IoU of the thing classes: their mean; the mean over images, all merged to one lesion map; each class.
+
+    `smoothed` is `per_image` with the Twente thesis's beta of 1e-7 added above and below the line.
+    """
 
     pooled: float | None
     per_image: float | None
+    smoothed: float | None
     per_class: Mapping[str, float | None]
+
+
+Counts = tuple[tuple[int, ...], ...]
+"""Counts by true class (rows; the last: none, false positives) and predicted class (columns; the last: missed)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection(ThingScores):
+    """All thing classes as one, the class ignored; `confusion` at each FIXED threshold: which was taken for which."""
+
+    confusion: tuple[Counts, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Froc:
+    """One class at each FIXED IoU, at each of RATES: sensitivity; the score that it takes; what that score costs.
+
+    `lesion_free`: false positives per lesion-free image at that score.
+    """
+
+    sensitivity: tuple[Curve, ...] | None
+    score: tuple[tuple[float | None, ...], ...]
+    lesion_free: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Frocs:
+    """FROC of all thing classes as one, the class ignored, and of each."""
+
+    lesion: Froc
+    per_class: Mapping[str, Froc]
+
+
+@dataclass(frozen=True, slots=True)
+class LesionFree:
+    """The images without any lesion: on how many a lesion is predicted, and how many lesions an image."""
+
+    images: int
+    with_false_positive: int
+    false_positives_per_image: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many lesions, and the smallest, the quartiles and the largest of their areas."""
+
+    count: int
+    quartiles: tuple[float, float, float, float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Areas of the lesions missed and found, the class ignored, at each FIXED threshold; `unit` is mm2 or px2."""
+
+    unit: str
+    missed: tuple[Sizes, ...]
+    found: tuple[Sizes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum(Sweep):
+    """A part of the images, or of the lesions: scores as in the sweep, `sensitivity` TP / (TP + FN).
+
+    `false_positives`: an image of the part; for a class or size, predictions of it on an image of any kind. `dice` is
+    the pooled one. For sizes AP and Dice are None: COCO's matches do not belong to one size.
+    """
+
+    images: int
+    lesions: int
+    sensitivity: Curve | None
+    false_positives: Curve | None
+    dice: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +155,45 @@ class Scores:
     sweep: Sweep
     per_class: Mapping[str, ThingScores]
     stuff: Stuff
+    detection: Detection
     dice: Overlap | None
     iou: Overlap | None
+    froc: Frocs | None
+    lesion_free: LesionFree | None
+    missed: Missed | None
+    strata: Mapping[str, Mapping[str, Stratum]]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """PQ over the thresholds under both matchings for the lesions of one size; counts at each threshold.
+
+    `extra_pairs`: pairs that the published way counts beyond the one-to-one assignment; `lesions_taken_twice` and
+    `predictions_taken_twice`: those that it counts in more than one pair.
+    """
+
+    lesions: int
+    one_to_one: Curve | None
+    paper: Curve | None
+    extra_pairs: tuple[int, ...]
+    lesions_taken_twice: tuple[int, ...]
+    predictions_taken_twice: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """95 % intervals by bootstrap over patients; `values` has the scores' keys, each with low and high."""
+
+    resamples: int
+    seed: int
+    patients: int
+    values: Mapping[str, Any]
+    level: float = 0.95
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the dictionary of scores.json."""
+        head = {"level": self.level, "resamples": self.resamples, "seed": self.seed, "patients": self.patients}
+        return {**head, **self.values}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +213,8 @@ class Report:
     fold: int | None = None
     std: Scores | None = None
     folds: "tuple[Report, ...]" = ()
+    intervals: Intervals | None = None
+    explained: Mapping[str, Explained] | None = None
 
     @property
     def best(self) -> float | None:
@@ -115,15 +232,23 @@ class Report:
             "matching": self.matching,
             "thresholds": list(THRESHOLDS),
             **self._numbers(self.scores),
-            **dict.fromkeys(LATER),
+            "intervals": self.intervals and self.intervals.to_json(),
+            **({"explain_threshold": self._explained()} if self.explained else {}),
             "std": self._numbers(self.std) if self.std else None,
             "folds": [fold.to_json() for fold in self.folds],
             "not_given": dict(self.not_given),
             "notes": list(NOTES),
         }
 
+    def _explained(self) -> dict[str, Any]:
+        return {name: asdict(entry, dict_factory=_with_lists) for name, entry in (self.explained or {}).items()}
+
     def _numbers(self, scores: Scores) -> dict[str, Any]:
         numbers = asdict(scores, dict_factory=_with_lists)
+        classes = [*scores.per_class, "none"]
+        numbers["detection"] |= {"fixed_thresholds": list(FIXED), "classes": classes}
+        if numbers["froc"]:
+            numbers["froc"] |= {"fixed_thresholds": list(FIXED), "false_positives_per_image": list(RATES)}
         if self.best is None:
             return {**numbers, "best": None}
         level = THRESHOLDS.index(self.best)
@@ -132,4 +257,8 @@ class Report:
 
 
 def _with_lists(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in pairs}
+    return {key: _listed(value) for key, value in pairs}
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, tuple | list) else value

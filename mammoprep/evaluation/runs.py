@@ -8,22 +8,43 @@ from typing import Any
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
+from mammoprep.evaluation.explain import explain
 from mammoprep.evaluation.matching import Matching
 from mammoprep.evaluation.report import Report
-from mammoprep.evaluation.scores import over_folds, score
+from mammoprep.evaluation.scores import over_folds
+from mammoprep.evaluation.scores import report as report_of
+from mammoprep.evaluation.statistics import RESAMPLES, SEED, intervals
+from mammoprep.evaluation.table import Table, tabulate
 from mammoprep.evaluation.tally import tally
+from mammoprep.parallel import ONE, Workers
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How predictions are scored; `workers` changes no figure."""
+    """How predictions are scored; `workers` changes no figure.
+
+    `resamples` patients' bootstraps give the intervals (0: none), `explain` adds `explain_threshold`.
+    """
 
     matching: Matching = "one-to-one"
     missing_as_empty: bool = False
-    workers: int = 1
+    resamples: int = RESAMPLES
+    seed: int = SEED
+    explain: bool = False
+    workers: Workers = ONE
 
 
 DEFAULTS = Options()
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The report, and what it was made from: data set, PREDICTIONS and table of each fold, or of the only part."""
+
+    report: Report
+    dataset: Path
+    predictions: tuple[Path, ...]
+    tables: tuple[Table, ...]
 
 
 def evaluate(
@@ -33,7 +54,7 @@ def evaluate(
     on: Path | None = None,
     options: Options = DEFAULTS,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Report:
+) -> Evaluation:
     """Score PREDICTIONS for a DATASET, or a RUN on the validation images of each fold that it has predicted.
 
     `on` is the data set of a RUN where it is not the one that run.json names.
@@ -43,20 +64,23 @@ def evaluate(
             raise MammoprepError(
                 "--on names the data set of a RUN. Beside PREDICTIONS the DATASET is the first argument."
             )
-        return _evaluate(source, predictions, None, options=options, on_progress=on_progress)
+        report, table = _evaluate(source, predictions, None, options=options, on_progress=on_progress)
+        return _with_intervals(report, source, (predictions,), (table,), options)
     run = _read_run(source)
     dataset = on or _dataset(source, run.get("dataset"))
     _check_folds(source, dataset, run.get("folds_sha256"))
-    reports = []
-    for fold, path in _folds(source).items():
+    reports, tables, folds = [], [], _folds(source)
+    for fold, path in folds.items():
         _, validation = panoptic.load_fold(dataset, fold)
-        report = _evaluate(dataset, path, validation, options=options, on_progress=on_progress)
+        report, table = _evaluate(dataset, path, validation, options=options, on_progress=on_progress)
         reports.append(replace(report, fold=fold))
+        tables.append(table)
     report = over_folds(reports)
     planned = run.get("folds")
     absent = set(planned if isinstance(planned, list) else []) - {fold.fold for fold in report.folds}
     reasons = {f"fold {fold}": "the run has no predictions of it" for fold in sorted(absent)}
-    return replace(report, not_given={**report.not_given, **reasons})
+    report = replace(report, not_given={**report.not_given, **reasons})
+    return _with_intervals(report, dataset, tuple(folds.values()), tuple(tables), options)
 
 
 def _evaluate(
@@ -66,7 +90,7 @@ def _evaluate(
     *,
     options: Options,
     on_progress: Callable[[int, int], None] | None,
-) -> Report:
+) -> tuple[Report, Table]:
     tallied = tally(
         dataset,
         predictions,
@@ -75,7 +99,22 @@ def _evaluate(
         workers=options.workers,
         on_progress=on_progress,
     )
-    return score(tallied, matching=options.matching)
+    table = tabulate(tallied, matching=options.matching)
+    scored = report_of(tallied, table, matching=options.matching)
+    return replace(scored, explained=explain(tallied)) if options.explain else scored, table
+
+
+def _with_intervals(
+    report: Report, dataset: Path, predictions: tuple[Path, ...], tables: tuple[Table, ...], options: Options
+) -> Evaluation:
+    if options.resamples:
+        found = intervals(tables, resamples=options.resamples, seed=options.seed)
+        given = {key: reason for key, reason in report.not_given.items() if key != "intervals"}
+        if isinstance(found, str):
+            report = replace(report, not_given={**given, "intervals": found})
+        else:
+            report = replace(report, not_given=given, intervals=found)
+    return Evaluation(report, dataset, predictions, tables)
 
 
 def _read_run(run: Path) -> dict[str, Any]:

@@ -1,49 +1,68 @@
-"""Tallies in, scores out: PQ, RQ, SQ and AP over the IoU threshold, Dice and IoU, their mean and spread over folds."""
+"""Tallies in, scores out: PQ, RQ, SQ and AP over the IoU threshold, FROC, Dice and IoU, strata; mean and spread."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
-from math import fsum
+from dataclasses import fields, is_dataclass
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mammoprep.errors import MammoprepError
-from mammoprep.evaluation.detections import average_precision
-from mammoprep.evaluation.matching import Counts, Matching, Scene, count
-from mammoprep.evaluation.report import LATER, ClassScores, Curve, Overlap, Report, Scores, Stuff, Sweep, ThingScores
+from mammoprep.evaluation import counting, pixel_overlap, ranking, strata
+from mammoprep.evaluation.counting import Counts, Qualities, curve, mean_curve, mean_quality
+from mammoprep.evaluation.detections import precision
+from mammoprep.evaluation.matching import FIXED_LEVELS, LESION, Matching
+from mammoprep.evaluation.pixel_overlap import dice, iou
+from mammoprep.evaluation.report import (
+    ClassScores,
+    Detection,
+    Froc,
+    Frocs,
+    LesionFree,
+    Report,
+    Scores,
+    Stuff,
+    Sweep,
+    ThingScores,
+)
+from mammoprep.evaluation.table import Table, tabulate
 from mammoprep.evaluation.tally import Tally
-from mammoprep.panoptic import Category
 
+NO_INTERVALS = "no bootstrap was asked for"
 _PIECES = {
-    "panoptic": (("PQ", "best", "stuff"), "nothing of it is annotated or predicted"),
-    "instances": (("AP",), "nothing of it is annotated"),
+    "panoptic": (
+        ("PQ", "best", "stuff", "detection.PQ", "lesion_free", "missed"),
+        "nothing of it is annotated or predicted",
+    ),
+    "instances": (("AP", "detection.AP", "froc"), "nothing of it is annotated"),
     "semantic": (("dice", "iou"), "nothing of it is annotated or predicted"),
 }
 """For each piece of the predictions what needs it (PQ stands for RQ and SQ too), and why else that may be None."""
 
-_NOTHING = Scene(np.zeros((0, 0)), np.zeros(0, dtype=bool))
-
 
 def score(tally: Tally, *, matching: Matching = "one-to-one") -> Report:
     """Give every score of a tally, at all thresholds."""
-    scores = _scores(tally, matching)
-    patients = {image.patient_id for image in tally.images}
+    return report(tally, tabulate(tally, matching=matching), matching=matching)
+
+
+def report(tally: Tally, table: Table, *, matching: Matching) -> Report:
+    """Give every score of a tally and its table."""
+    scores = _scores(tally, table)
+    patients = set(table.facts["patient_id"].tolist())
     return Report(
-        images=len(tally.images),
+        images=len(table.names),
         patients=None if "" in patients else len(patients),
-        missing=sum(image.missing for image in tally.images),
+        missing=int(table.missing.sum()),
         matching=matching,
         scores=scores,
-        not_given=dict(_reasons(tally, scores)),
+        not_given=dict(_reasons(tally, table, scores)),
     )
 
 
 def over_folds(reports: Sequence[Report]) -> Report:
     """Give the mean and the sample standard deviation (ddof 1) of each score over the folds that have it.
 
-    TP, FP, FN, images and patients are summed. A single fold has no standard deviation.
+    Counts, images and patients are summed. A single fold has no standard deviation.
     """
     if len({(report.matching, *report.scores.per_class) for report in reports}) != 1:
         raise MammoprepError("Folds of other categories or another matching have no mean. Score them alike.")
@@ -58,6 +77,7 @@ def over_folds(reports: Sequence[Report]) -> Report:
         not_given={key: reason for key, reason in folds[0].not_given.items() if all(key in f.not_given for f in folds)},
         std=_combine(parts, rate=stdev, number=stdev, least=2) if len(folds) > 1 else None,
         folds=folds,
+        explained=_combine([report.explained for report in folds], rate=fmean, number=sum, least=1),
     )
 
 
@@ -70,7 +90,10 @@ def _combine(parts: Sequence[Any], *, rate: Callable[..., Any], number: Callable
         if is_dataclass(first) and not isinstance(first, type):
             return type(first)(*(combine(getattr(value, field.name) for value in given) for field in fields(first)))
         if isinstance(first, Mapping):
-            return {key: combine(value[key] for value in given) for key in first}
+            keys = dict.fromkeys(key for value in given for key in value)
+            return {key: combine(value.get(key) for value in given) for key in keys}
+        if isinstance(first, str):
+            return first
         if len(given) < least:
             return None
         if isinstance(first, tuple):
@@ -80,117 +103,116 @@ def _combine(parts: Sequence[Any], *, rate: Callable[..., Any], number: Callable
     return combine(parts)
 
 
-def _scores(tally: Tally, matching: Matching) -> Scores:
-    classes = {category: _class_scores(tally, category, matching) for category in tally.categories}
-    stuff = {category.name: entry for category, entry in classes.items() if not category.isthing}
+def _scores(tally: Tally, table: Table) -> Scores:
+    counts = counting.count(table)
+    found = None if counts is None else counting.qualities(counts)
+    classes = {category: _class_scores(counts, found, number) for number, category in enumerate(table.categories)}
     things = {
-        category.name: ThingScores(**asdict(entry), AP=_precision(tally, category))
+        category.name: _with_precision(entry, tally, category.id)
         for category, entry in classes.items()
         if category.isthing
     }
+    stuff = {category.name: entry for category, entry in classes.items() if not category.isthing}
     return Scores(
-        sweep=Sweep(*_mean_quality(things), AP=_mean(entry.AP for entry in things.values())),
+        sweep=Sweep(*mean_quality(things.values()), AP=mean_curve(entry.AP for entry in things.values())),
         per_class=things,
         stuff=Stuff(
-            *_mean_quality(stuff),
+            *mean_quality(stuff.values()),
             per_class=stuff,
-            dice=_per_class(tally, _dice, things=False),
-            iou=_per_class(tally, _iou, things=False),
+            dice=pixel_overlap.per_class(table, dice, things=False),
+            iou=pixel_overlap.per_class(table, iou, things=False),
         ),
-        dice=_overlap(tally, _dice),
-        iou=_overlap(tally, _iou),
+        detection=_detection(tally, table, counts, found),
+        dice=pixel_overlap.lesions(table, dice),
+        iou=pixel_overlap.lesions(table, iou),
+        froc=_frocs(table),
+        lesion_free=_lesion_free(table),
+        missed=strata.missed(table),
+        strata=strata.strata(table),
     )
 
 
-def _class_scores(tally: Tally, category: Category, matching: Matching) -> ClassScores:
-    if "panoptic" in tally.not_given:
+def _class_scores(counts: Counts | None, found: Qualities | None, number: int) -> ClassScores:
+    if counts is None or found is None:
         return ClassScores(PQ=None, RQ=None, SQ=None, TP=None, FP=None, FN=None)
-    scenes = [(image.scenes or {}).get(category.id) for image in tally.images]
-    total = _total([count(scene, matching=matching) for scene in (_NOTHING, *scenes) if scene])
-    weight = total.TP + total.FP / 2 + total.FN / 2
-    occurs = bool(weight.all())  # at every threshold or at none: no threshold changes what is annotated or predicted
     return ClassScores(
-        PQ=_curve(total.IoU / weight) if occurs else None,
-        RQ=_curve(total.TP / weight) if occurs else None,
-        SQ=_curve(total.IoU / np.maximum(total.TP, 1)) if occurs else None,
-        TP=_curve(total.TP),
-        FP=_curve(total.FP),
-        FN=_curve(total.FN),
+        **{name: curve(getattr(found, name)[number]) for name in ("PQ", "RQ", "SQ")},
+        **{name: tuple(map(int, getattr(counts, name)[number])) for name in ("TP", "FP", "FN")},
     )
 
 
-def _precision(tally: Tally, category: Category) -> Curve | None:
-    rankings = [(image.rankings or {}).get(category.id) for image in tally.images]
-    return average_precision([ranking for ranking in rankings if ranking])
+def _with_precision(entry: ClassScores, tally: Tally, category: int) -> ThingScores:
+    rankings = [(image.rankings or {}).get(category) for image in tally.images]
+    found = precision([ranking for ranking in rankings if ranking])
+    own = {field.name: getattr(entry, field.name) for field in fields(entry)}
+    return ThingScores(**own, AP=None if found is None else tuple(found.mean(axis=1).tolist()))
 
 
-def _total(counts: Sequence[Counts]) -> Counts:
-    """Add up; `fsum` gives the same sum of IoUs in any order."""
-    return Counts(
-        TP=np.sum([part.TP for part in counts], axis=0),
-        FP=np.sum([part.FP for part in counts], axis=0),
-        FN=np.sum([part.FN for part in counts], axis=0),
-        IoU=np.array([fsum(level) for level in zip(*(part.IoU for part in counts), strict=True)]),
+def _detection(tally: Tally, table: Table, counts: Counts | None, found: Qualities | None) -> Detection:
+    """Score all thing classes as one."""
+    entry = _with_precision(_class_scores(counts, found, len(table.categories)), tally, LESION)
+    own = {field.name: getattr(entry, field.name) for field in fields(entry)}
+    return Detection(**own, confusion=_confusion(table))
+
+
+def _confusion(table: Table) -> tuple[tuple[tuple[int, ...], ...], ...] | None:
+    """Count which class was taken for which, at each FIXED threshold."""
+    if table.truths is None or table.guesses is None:
+        return None
+    place = {number: i for i, number in enumerate(table.things)} | {-1: len(table.things)}
+    lesion = len(table.categories)
+    true, false = table.truths.category == lesion, table.guesses.category == lesion
+    rows, columns = ([place[int(n)] for n in side] for side in (table.truths.label[true], table.guesses.label[false]))
+    tables = []
+    for i, level in enumerate(FIXED_LEVELS):
+        counts = np.zeros((len(place), len(place)), dtype=int)
+        np.add.at(counts, (rows, [place[int(n)] for n in table.truths.taken_as[true, i]]), 1)
+        np.add.at(counts[-1], columns, table.guesses.false[false, level].astype(int))
+        tables.append(tuple(map(tuple, counts.tolist())))
+    return tuple(tables)
+
+
+def _lesion_free(table: Table) -> LesionFree | None:
+    """Count the false positives of the images without a lesion; there no threshold changes them."""
+    if table.guesses is None:
+        return None
+    false = table.guesses.image[(table.guesses.category == len(table.categories)) & table.guesses.false[:, 0]]
+    each = np.bincount(false, minlength=len(table.names))[table.lesion_free]
+    return LesionFree(
+        images=each.size,
+        with_false_positive=int((each > 0).sum()),
+        false_positives_per_image=float(each.mean()) if each.size else None,
     )
 
 
-def _curve(values: NDArray[Any]) -> Curve:
-    return tuple(values.tolist())
-
-
-def _mean_quality(classes: Mapping[str, ClassScores]) -> tuple[Curve | None, Curve | None, Curve | None]:
-    """Give PQ, RQ and SQ, each its own mean over the classes that occur."""
-    entries = classes.values()
-    return _mean(entry.PQ for entry in entries), _mean(entry.RQ for entry in entries), _mean(e.SQ for e in entries)
-
-
-def _mean(curves: Iterable[Curve | None]) -> Curve | None:
-    given = [curve for curve in curves if curve is not None]
-    return tuple(fmean(level) for level in zip(*given, strict=True)) if given else None
-
-
-def _dice(shared: int, truth: int, predicted: int) -> float | None:
-    return 2 * shared / (truth + predicted) if truth + predicted else None
-
-
-def _iou(shared: int, truth: int, predicted: int) -> float | None:
-    return shared / (truth + predicted - shared) if truth + predicted else None
-
-
-_Measure = Callable[[int, int, int], float | None]
-
-
-def _per_class(tally: Tally, measure: _Measure, *, things: bool) -> dict[str, float | None] | None:
-    """Measure each thing or stuff class on the pixels of all images."""
-    if "semantic" in tally.not_given:
+def _frocs(table: Table) -> Frocs | None:
+    if table.detections is None:
         return None
-    total = np.sum([image.confusion for image in tally.images if image.confusion is not None], axis=0)
-    return {
-        category.name: measure(int(total[i, i]), int(total[i].sum()), int(total[:, i].sum()))
-        for i, category in enumerate(tally.categories, start=1)
-        if category.isthing == things
-    }
+    per_class = {table.categories[number].name: _froc(table, number) for number in table.things}
+    return Frocs(lesion=_froc(table, len(table.categories)), per_class=per_class)
 
 
-def _overlap(tally: Tally, measure: _Measure) -> Overlap | None:
-    per_class = _per_class(tally, measure, things=True)
-    if per_class is None:
-        return None
-    given = [value for value in per_class.values() if value is not None]
-    things = [i for i, category in enumerate(tally.categories, start=1) if category.isthing]
-    per_image = []
-    for counts in (image.confusion for image in tally.images if image.confusion is not None):
-        shared, truth, predicted = counts[np.ix_(things, things)].sum(), counts[things].sum(), counts[:, things].sum()
-        value = measure(int(shared), int(truth), int(predicted))
-        per_image.append(1.0 if value is None else value)
-    return Overlap(pooled=fmean(given) if given else None, per_image=fmean(per_image), per_class=per_class)
+def _froc(table: Table, category: int) -> Froc:
+    found = ranking.ranked(table, category)
+    if found is None:
+        raise MammoprepError("A table without detections has no FROC. Give instances.json.")
+    shares = ranking.sensitivity(found, np.ones((1, len(table.names)), dtype=np.int64))[0]
+    points = [ranking.operating_points(found, table.lesion_free, level=level) for level in FIXED_LEVELS]
+    return Froc(
+        sensitivity=None if np.isnan(shares).any() else tuple(map(tuple, shares.tolist())),
+        score=tuple(point.score for point in points),
+        lesion_free=tuple(point.lesion_free for point in points),
+    )
 
 
-def _reasons(tally: Tally, scores: Scores) -> Iterator[tuple[str, str]]:
+def _reasons(tally: Tally, table: Table, scores: Scores) -> Iterator[tuple[str, str]]:
     """Say of each score that is None why; of a piece that the predictions lack, once."""
-    yield from ((key, "not computed by this version") for key in LATER)
-    if not all(image.patient_id for image in tally.images):
+    yield "intervals", NO_INTERVALS
+    if "" in table.facts["patient_id"]:
         yield "patients", "cases.csv does not give the patient of every image"
+    for name in ("view", "density", "manufacturer"):
+        if name not in scores.strata:
+            yield f"strata.{name}", "cases.csv does not give it"
     for piece, (keys, absent) in _PIECES.items():
         if piece in tally.not_given:
             yield from ((key, tally.not_given[piece]) for key in keys)
@@ -202,11 +224,17 @@ def _values(scores: Scores, piece: str) -> Iterator[tuple[str, Any]]:
     """Give the scores that come from a piece of the predictions, each under its place in the JSON."""
     if piece == "panoptic":
         yield from (("PQ", scores.sweep.PQ), ("best", scores.sweep.PQ), ("stuff", scores.stuff.PQ))
+        yield "detection.PQ", scores.detection.PQ
         yield from ((f"per_class.{name}.PQ", entry.PQ) for name, entry in scores.per_class.items())
         yield from ((f"stuff.per_class.{name}.PQ", entry.PQ) for name, entry in scores.stuff.per_class.items())
     elif piece == "instances":
-        yield "AP", scores.sweep.AP
+        yield from (("AP", scores.sweep.AP), ("detection.AP", scores.detection.AP))
         yield from ((f"per_class.{name}.AP", entry.AP) for name, entry in scores.per_class.items())
+        if scores.froc:
+            yield "froc.lesion.sensitivity", scores.froc.lesion.sensitivity
+            yield from (
+                (f"froc.{name}.sensitivity", entry.sensitivity) for name, entry in scores.froc.per_class.items()
+            )
     else:
         for key, overlap, stuff in (("dice", scores.dice, scores.stuff.dice), ("iou", scores.iou, scores.stuff.iou)):
             yield f"{key}.pooled", overlap and overlap.pooled

@@ -1,36 +1,39 @@
 """One pass over the PNGs: what every score is made of, image by image; tallies add."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
-from mammoprep import panoptic
+from mammoprep import panoptic, parallel
 from mammoprep.errors import MammoprepError
 from mammoprep.evaluation import inputs
 from mammoprep.evaluation.detections import Ranking, rank
-from mammoprep.evaluation.inputs import Case, Inputs
+from mammoprep.evaluation.inputs import Case, Facts, Inputs
 from mammoprep.evaluation.matching import VOID, Scene, overlaps, scenes
-from mammoprep.panoptic import Category, Image
+from mammoprep.panoptic import Category, Image, Runs
 
-Labels = NDArray[Any]
-"""A map (H, W) of segment ids or of category ids."""
+CHUNK = 16
+"""Images that one call takes: enough that setting up COCOeval does not count, few enough to share among workers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageTally:
     """What one image adds to the scores, by category id; None where the piece is not given.
 
-    `confusion` (C + 1, C + 1) counts the pixels of each true and predicted class, in the order of the categories from
-    1 on, 0 being none; true void and crowds are left out. `missing`: scored as if nothing had been predicted.
+    `scenes` and `rankings` have all thing classes as one under LESION. `confusion` (C + 1, C + 1) counts the pixels of
+    each true and predicted class, in the order of the categories from 1 on, 0 being none; true void and crowds are left
+    out. `missing`: scored as if nothing had been predicted. `lesion_free`: no thing is annotated, and by cases.csv none
+    was left out.
     """
 
     image_id: int
-    patient_id: str
+    name: str
+    facts: Facts
+    lesion_free: bool
     missing: bool
     scenes: Mapping[int, Scene] | None
     rankings: Mapping[int, Ranking] | None
@@ -61,7 +64,7 @@ def tally(
     *,
     image_ids: Collection[int] | None = None,
     missing_as_empty: bool = False,
-    workers: int = 1,
+    workers: parallel.Workers = parallel.ONE,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Tally:
     """Compare PREDICTIONS with a DATASET, or with those of its images that `image_ids` names.
@@ -70,72 +73,92 @@ def tally(
     it is scored as if nothing had been predicted.
     """
     content = inputs.load(dataset, predictions, image_ids=image_ids, missing_as_empty=missing_as_empty)
-    run = Parallel(n_jobs=workers, prefer="threads", return_as="generator")
+    cases, plain = content.cases, replace(content, cases=())
+    chunks = [cases[start : start + CHUNK] for start in range(0, len(cases), CHUNK)]
     images: list[ImageTally] = []
-    for image in run(delayed(_tally_case)(content, case, missing_as_empty) for case in content.cases):
-        images.append(image)
+    work = partial(_tally_cases, plain, missing_as_empty=missing_as_empty)
+    for done in parallel.each(work, chunks, workers=workers):
+        images += done
         if on_progress:
-            on_progress(len(images), len(content.cases))
+            on_progress(len(images), len(cases))
     return Tally(content.dataset.categories, content.not_given, tuple(images))
 
 
-def _tally_case(content: Inputs, case: Case, missing_as_empty: bool) -> ImageTally:
+def _tally_cases(content: Inputs, cases: Sequence[Case], *, missing_as_empty: bool) -> list[ImageTally]:
+    rankings: Sequence[Mapping[int, Ranking] | None] = [None] * len(cases)
+    things = {category.id for category in content.dataset.things}
+    if "instances" in content.given:
+        rankings = rank([(case.lesions, case.detections) for case in cases], things=things)
+    return [
+        _tally_case(content, case, ranking, missing_as_empty) for case, ranking in zip(cases, rankings, strict=True)
+    ]
+
+
+def _tally_case(
+    content: Inputs, case: Case, rankings: Mapping[int, Ranking] | None, missing_as_empty: bool
+) -> ImageTally:
     compared, confusion, missing = None, None, False
     if content.given & {"panoptic", "semantic"}:
-        truth = _read_ids(content.dataset.root, case.truth)
+        truth = panoptic.read_id_runs(_panoptic_png(content.dataset.root, case.truth))
     if "panoptic" in content.given:
-        ids = _attempt(_read_ids, content.predictions, case.predicted, missing_as_empty)
+        path = _panoptic_png(content.predictions, case.truth)
+        ids = _attempt(
+            panoptic.read_id_runs, path, listed=case.predicted is not None, missing_as_empty=missing_as_empty
+        )
         compared, missing = _compare(content, case, truth, ids), ids is None
     if "semantic" in content.given:
-        labels = _attempt(_read_classes, content.predictions, case.truth, missing_as_empty)
+        path = content.predictions / "semantic" / f"{case.truth.name}.png"
+        labels = _attempt(panoptic.read_class_runs, path, listed=True, missing_as_empty=missing_as_empty)
         confusion, missing = _confuse(content, case, truth, labels), missing or labels is None
+    things = {category.id for category in content.dataset.things}
     return ImageTally(
         image_id=case.truth.id,
-        patient_id=case.patient_id,
+        name=case.truth.name,
+        facts=case.facts,
+        lesion_free=case.facts.lesion_free and things.isdisjoint(_classes(case)),
         missing=missing,
         scenes=compared,
-        rankings=rank(case.lesions, case.detections) if "instances" in content.given else None,
+        rankings=rankings,
         confusion=confusion,
     )
 
 
-def _attempt(
-    read: Callable[[Path, Image], Labels], root: Path, image: Image | None, missing_as_empty: bool
-) -> Labels | None:
+def _classes(case: Case) -> Iterator[int]:
+    """Yield the classes that are annotated in an image."""
+    yield from (segment.category_id for segment in case.truth.segments)
+    yield from (lesion.category_id for lesion in case.lesions)
+
+
+def _panoptic_png(root: Path, image: Image) -> Path:
+    return root / "panoptic" / f"{image.name}.png"
+
+
+def _attempt(read: Callable[[Path], Runs], path: Path, *, listed: bool, missing_as_empty: bool) -> Runs | None:
     """Read a predicted map; None where it is missing or broken and that is to count as empty."""
-    if image is None:
+    if not listed:
         return None
     try:
-        return read(root, image)
+        return read(path)
     except MammoprepError:
         if missing_as_empty:
             return None
         raise
 
 
-def _read_ids(root: Path, image: Image) -> Labels:
-    return panoptic.read_ids(root / "panoptic" / f"{image.name}.png")
-
-
-def _read_classes(root: Path, image: Image) -> Labels:
-    path = root / "semantic" / f"{image.name}.png"
-    labels = panoptic.read_png(path)
-    if labels.ndim != 2 or labels.dtype != np.uint8:
-        raise MammoprepError(f"{path} is no grey PNG of 8 bits. It holds one category id a pixel.")
-    return labels
-
-
-def _compare(content: Inputs, case: Case, truth: Labels, ids: Labels | None) -> dict[int, Scene]:
+def _compare(content: Inputs, case: Case, truth: Runs, ids: Runs | None) -> dict[int, Scene]:
     """Compare true and predicted segments, after checking both sides' segments_info against the PNGs."""
     shared = _overlaps(content, case.truth, truth, ids)
-    predicted = None if ids is None else case.predicted
+    predicted: Sequence[panoptic.Segment] = ()
     _check_segments(content.dataset.root, case.truth, _areas(shared, side=0))
-    if predicted:
-        _check_segments(content.predictions, predicted, _areas(shared, side=1))
-    return scenes(case.truth.segments, predicted.segments if predicted else (), shared)
+    if ids and case.predicted:
+        areas = _areas(shared, side=1)
+        _check_segments(content.predictions, case.predicted, areas)
+        predicted = [replace(segment, area=areas[segment.id]) for segment in case.predicted.segments]
+    things = [category.id for category in content.dataset.things]
+    return scenes(case.truth.segments, predicted, shared, things=things)
 
 
-def _confuse(content: Inputs, case: Case, truth: Labels, labels: Labels | None) -> NDArray[np.int64]:
+def _confuse(content: Inputs, case: Case, truth: Runs, labels: Runs | None) -> NDArray[np.int64]:
     """Count the pixels of each true and predicted class."""
     shared = _overlaps(content, case.truth, truth, labels)
     _check_segments(content.dataset.root, case.truth, _areas(shared, side=0))
@@ -152,10 +175,10 @@ def _confuse(content: Inputs, case: Case, truth: Labels, labels: Labels | None) 
     return counts
 
 
-def _overlaps(content: Inputs, image: Image, truth: Labels, predicted: Labels | None) -> dict[tuple[int, int], int]:
+def _overlaps(content: Inputs, image: Image, truth: Runs, predicted: Runs | None) -> dict[tuple[int, int], int]:
     """Count the pixels that true and predicted labels share; both maps must have the size that panoptic.json says."""
     size = (image.height, image.width)
-    predicted = np.zeros(size, dtype=np.uint8) if predicted is None else predicted
+    predicted = Runs(size, np.zeros(1, np.int64), np.zeros(1, np.intp)) if predicted is None else predicted
     for root, labels in ((content.dataset.root, truth), (content.predictions, predicted)):
         if labels.shape != size:
             shape = " x ".join(map(str, labels.shape))
@@ -175,7 +198,10 @@ def _areas(shared: Mapping[tuple[int, int], int], *, side: int) -> dict[int, int
 
 def _check_segments(root: Path, image: Image, areas: Mapping[int, int]) -> None:
     """Refuse segments_info that list other segments, or other areas, than the PNG shows."""
-    listed = {segment.id: segment.area for segment in image.segments}
+    listed = {
+        segment.id: areas.get(segment.id, 0) if segment.area == panoptic.LEFT_OUT else segment.area
+        for segment in image.segments
+    }
     shown = {segment_id: area for segment_id, area in areas.items() if segment_id != VOID}
     if listed != shown:
         wrong = min(key for key in listed.keys() | shown.keys() if listed.get(key) != shown.get(key))

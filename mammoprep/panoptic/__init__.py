@@ -1,6 +1,7 @@
 """COCO-panoptic on disk: id <-> RGB, write, load; the only room that knows the format."""
 
 from mammoprep.panoptic.coco import (
+    LEFT_OUT,
     STUFF,
     Category,
     Image,
@@ -25,10 +26,22 @@ from mammoprep.panoptic.folder import (
     write_json,
     writing,
 )
-from mammoprep.panoptic.png import MAX_ID, Ids, read_ids, read_png, write_ids, write_png
+from mammoprep.panoptic.png import (
+    MAX_ID,
+    Ids,
+    Runs,
+    read_class_runs,
+    read_id_runs,
+    read_ids,
+    read_png,
+    runs_of,
+    write_ids,
+    write_png,
+)
 from mammoprep.panoptic.rle import Mask, Rle, decode_rle, encode_crop, encode_rle, mask_box
 
 __all__ = [
+    "LEFT_OUT",
     "MAX_ID",
     "STUFF",
     "Category",
@@ -37,6 +50,7 @@ __all__ = [
     "Mask",
     "Panoptic",
     "Rle",
+    "Runs",
     "Segment",
     "check_vacant",
     "decode_rle",
@@ -52,9 +66,12 @@ __all__ = [
     "mask_box",
     "no_collection",
     "partial_of",
+    "read_class_runs",
+    "read_id_runs",
     "read_ids",
     "read_json",
     "read_png",
+    "runs_of",
     "staged",
     "write_bytes",
     "write_ids",

@@ -15,6 +15,8 @@ from mammoprep.panoptic.folder import read_json, write_json
 from mammoprep.panoptic.png import Ids, read_ids
 
 STUFF = ("breast", "background")
+LEFT_OUT = -1
+"""The area of a segment of which only the PNG tells it, as other tools write predictions."""
 _THING_COLOURS = (
     (230, 159, 0),
     (86, 180, 233),
@@ -79,12 +81,12 @@ class Segment:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Segment":
-        """Read COCO's dictionary; what COCO does not know goes to `extra`."""
-        x, y, width, height = entry["bbox"]
+        """Read COCO's dictionary; what COCO does not know goes to `extra`. A left-out `area` is LEFT_OUT."""
+        x, y, width, height = entry.get("bbox", (0, 0, 0, 0))
         return cls(
             id=entry["id"],
             category_id=entry["category_id"],
-            area=entry["area"],
+            area=entry.get("area", LEFT_OUT),
             bbox=(x, y, width, height),
             iscrowd=bool(entry.get("iscrowd", 0)),
             score=entry.get("score"),

@@ -53,7 +53,7 @@ def test_table_shows_the_fixed_thresholds_in_per_cent(dataset, predictions, caps
     assert run(dataset, predictions) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     shown = [line for line in lines if line and line[0] in ("0.05", "0.10", "0.25", "0.50", "0.15")]
-    assert [line[0] for line in shown] == ["0.05", "0.10", "0.25", "0.50"]
+    assert [line[0] for line in shown] == 3 * ["0.05", "0.10", "0.25", "0.50"]  # all, class ignored, missed
     assert shown[0] == ["0.05", "*", "82.86", "100.00", "82.86", "not", "given", "82.86"]
     assert ["background", "6/0/0", "100.00", "100.00", "100.00", "100.00"] in lines
 
@@ -63,14 +63,15 @@ def test_report_says_why_the_curve_has_no_inner_maximum(dataset, predictions, ca
     text = " ".join(capsys.readouterr().out.split())
     assert "PQ has no inner maximum" in text
     assert "AP counts a detection at IoU >= t, PQ a pair at IoU > t." in text
-    assert "Not given: AP (the predictions have no instances.json)." in text
+    assert "Not given: AP, detection.AP, froc (the predictions have no instances.json)." in text
 
 
 def test_sweep_shows_all_thresholds_and_draws_the_figure(dataset, predictions, tmp_path, capsys):
     assert run(dataset, predictions, "--iou-sweep", "--out", tmp_path / "scores") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert sum(line[:2] == "0." for line in lines) == 18
-    assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == ["scores.json", "sweep.pdf", "sweep.png"]
+    assert sum(line[:2] == "0." for line in lines) == 18 + 2 * 4
+    names = sorted(p.name for p in (tmp_path / "scores").iterdir())
+    assert names == ["scores.json", "sweep.pdf", "sweep.png", "tables.npz"]
 
 
 def test_without_out_nothing_is_written(dataset, predictions, tmp_path, capsys):

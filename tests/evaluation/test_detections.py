@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from pycocotools import mask
 
 from mammoprep import panoptic
-from mammoprep.evaluation.detections import Instance, _covers, average_precision, rank
-from mammoprep.evaluation.matching import THRESHOLDS
+from mammoprep.evaluation.detections import Instance, covers, rank
+from mammoprep.evaluation.detections import precision as precision_at_recalls
+from mammoprep.evaluation.matching import LESION, THRESHOLDS
 
 
 def boxes(*places, side=10):
@@ -28,10 +29,14 @@ def detection(code, score):
     return Instance(1, code, score=score)
 
 
+def average_precision(rankings):
+    found = precision_at_recalls(rankings)
+    return None if found is None else tuple(found.mean(axis=1).tolist())
+
+
 def precision(*images):
     """Give AP of class 1 from (lesions, detections) image by image."""
-    rankings = [rank(lesions, detections).get(1) for lesions, detections in images]
-    return average_precision([ranking for ranking in rankings if ranking])
+    return average_precision([ranking[1] for ranking in rank(images, things={1, 2}) if 1 in ranking])
 
 
 def test_precision_falls_to_zero_above_the_iou():
@@ -95,7 +100,7 @@ def test_nothing_is_printed(capfd):
 @given(st.integers(0, 2**32 - 1))
 def test_precision_equals_hotcoco(seed):
     generator = np.random.default_rng(seed)
-    truths, results, images, rankings = [], [], [], {1: [], 2: []}
+    truths, results, images, drawn, rankings = [], [], [], [], {1: [], 2: []}
     for image_id in range(1, 7):
         kinds = generator.integers(1, 3, 12).tolist()
         places = np.concatenate([generator.integers(0, 7, (12, 2)), generator.integers(2, 5, (12, 2))], axis=1)
@@ -107,8 +112,10 @@ def test_precision_equals_hotcoco(seed):
         images.append({"id": image_id, "height": 10, "width": 10, "file_name": f"{image_id}.png"})
         lesions = [Instance(*each) for each in zip(kinds[:4], codes[:4], crowds, strict=True)]
         detections = [Instance(k, c, score=s) for k, c, s in zip(kinds[4:], codes[4:], scores[4:], strict=True)]
-        for label, ranking in rank(lesions, detections).items():
-            rankings[label].append(ranking)
+        drawn.append((lesions, detections))
+    for found in rank(drawn, things={1, 2}):
+        for label in rankings.keys() & found.keys():
+            rankings[label].append(found[label])
     for label in (1, 2):
         assert (average_precision(rankings[label]) or (-1,) * 18) == pytest.approx(
             by_hotcoco(images, truths, results, label), abs=1e-12
@@ -140,17 +147,54 @@ def by_hotcoco(images, truths, results, label):
     return np.asarray(evaluator.eval["precision"])[:, :, label - 1, 0, -1].mean(axis=1)
 
 
+BROKEN = ["", "1", "abc", "zzzz", "é", " ", "P" * 30, "o" * 200]
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_code_of_any_mask_covers_its_image(seed):
+    """Broken codes before and after change nothing."""
     generator = np.random.default_rng(seed)
     height, width = generator.integers(1, 90, 2).tolist()
     counts = panoptic.encode_rle(generator.random((height, width)) < generator.random())["counts"]
-    assert _covers(counts, height * width)
-    assert not _covers(counts, height * width + 1)
-    assert not _covers(counts[:-1], height * width)
+    pixels = height * width
+    codes, sizes = (
+        [BROKEN[seed % len(BROKEN)], counts, counts, counts[:-1], counts],
+        [25, pixels, pixels + 1, pixels, pixels],
+    )
+    assert covers(codes, sizes).tolist() == [False, True, False, False, True]
 
 
-@pytest.mark.parametrize("counts", ["", "1", "abc", "zzzz", "é", " ", "P" * 30, "o" * 200])
+@pytest.mark.parametrize("counts", BROKEN)
 def test_broken_code_covers_nothing(counts):
-    assert not _covers(counts, 25)
+    assert covers([counts], [25]).tolist() == [False]
+
+
+def test_no_code_is_no_answer():
+    assert covers([], []).shape == (0,)
+
+
+def test_lesions_found_as_another_class_are_found_with_the_class_ignored():
+    code, elsewhere = boxes((0, 0, 3, 3), (6, 6, 3, 3))
+    found = rank(
+        [([Instance(1, code)], [Instance(2, code, score=0.9), Instance(3, elsewhere, score=0.8)])], things={1, 2}
+    )
+    assert found[0][1].matched.shape == (18, 0)
+    assert not found[0][2].matched.any()
+    assert found[0][LESION].matched.all()
+    assert found[0][LESION].scores.tolist() == [0.9]  # class 3 is stuff
+
+
+def test_images_are_ranked_alike_alone_and_together():
+    one, other = boxes((0, 0, 3, 3), (6, 6, 3, 3))
+    images = [([lesion(one)], [detection(one, 0.5)]), ([], []), ([], [detection(other, 0.9)]), ([lesion(other)], [])]
+    together = rank(images, things={1})
+    for image, found in zip(images, together, strict=True):
+        alone = rank([image], things={1})[0]
+        assert alone.keys() == found.keys()
+        for label in alone:
+            assert (alone[label].matched == found[label].matched).all()
+            assert (alone[label].scores.tolist(), alone[label].truths) == (
+                found[label].scores.tolist(),
+                found[label].truths,
+            )

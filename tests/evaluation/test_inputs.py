@@ -29,7 +29,7 @@ def test_cases_pair_truth_and_prediction(pair):
     assert [case.truth.name for case in cases] == ["case-1", "case-2"]
     assert all(case.predicted.segments == case.truth.segments for case in cases)
     assert [len(case.lesions) for case in cases] == [len(case.detections) for case in cases] == [1, 1]
-    assert [case.patient_id for case in cases] == ["patient-0", "patient-1"]
+    assert [case.facts.patient_id for case in cases] == ["patient-0", "patient-1"]
 
 
 def test_chosen_images_alone_are_loaded(pair):

@@ -1,13 +1,37 @@
+from math import fsum
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mammoprep.evaluation.matching import THRESHOLDS, count, overlaps, pair, scenes
-from mammoprep.evaluation.matching import Scene as Compared
+from mammoprep import panoptic
+from mammoprep.evaluation.matching import LESION, THRESHOLDS, Scene, judge, pair, scenes
+from mammoprep.evaluation.matching import overlaps as overlaps_of_runs
 from mammoprep.panoptic import Segment
 
 SEEDS = st.integers(0, 2**32 - 1)
+
+
+def overlaps(first, second):
+    return overlaps_of_runs(panoptic.runs_of(first), panoptic.runs_of(second))
+
+
+def scene_of(ious):
+    """A scene of segments with these IoUs (G, P), none of them ignored."""
+    truths, guesses = (tuple(Segment(i + 1, 1, 1, (0, 0, 1, 1)) for i in range(n)) for n in ious.shape)
+    return Scene(truths, guesses, ious, np.zeros(ious.shape[1], dtype=bool))
+
+
+def totals(ious, matching="one-to-one"):
+    """Give TP, FP, FN and the summed IoU (T,) each."""
+    found = judge(scene_of(ious), matching=matching)
+    return (
+        found.pairs.sum(axis=0),
+        found.false.sum(axis=0),
+        (found.pairs == 0).sum(axis=0),
+        np.array([fsum(level) for level in found.iou.T.tolist()]),
+    )
 
 
 def segments(ids, classes, crowds=()):
@@ -143,19 +167,19 @@ def test_counts_do_not_hang_on_the_numbering(seed):
     ious = random_ious(seed)
     generator = np.random.default_rng(seed)
     shuffled = ious[generator.permutation(ious.shape[0])][:, generator.permutation(ious.shape[1])]
-    before, after = (count(Compared(i, np.zeros(i.shape[1], bool)), matching="one-to-one") for i in (ious, shuffled))
-    for name in ("TP", "FP", "FN", "IoU"):
-        assert (getattr(before, name) == getattr(after, name)).all()
+    for matching in ("one-to-one", "paper"):
+        for before, after in zip(totals(ious, matching), totals(shuffled, matching), strict=True):
+            assert (before == after).all()
 
 
 @settings(max_examples=30, deadline=None)
 @given(SEEDS)
 def test_one_to_one_quality_never_rises_with_the_threshold(seed):
     ious = random_ious(seed)
-    total = count(Compared(ious, np.zeros(ious.shape[1], bool)), matching="one-to-one")
-    weight = total.TP + total.FP / 2 + total.FN / 2
+    hits, false, missed, summed = totals(ious)
+    weight = hits + false / 2 + missed / 2
     assert (weight == weight[0]).all()
-    assert (np.diff(total.IoU) <= 1e-12).all()
+    assert (np.diff(summed) <= 1e-12).all()
 
 
 def test_void_is_taken_out_of_the_union():
@@ -195,5 +219,35 @@ def test_of_two_crowds_of_a_class_the_last_listed_excuses():
 
 
 def test_scene_without_segments_counts_nothing():
-    total = count(Compared(np.zeros((0, 0)), np.zeros(0, dtype=bool)), matching="one-to-one")
-    assert total.TP.tolist() == total.FP.tolist() == total.FN.tolist() == [0] * 18
+    for shape in ((0, 0), (0, 2), (2, 0)):
+        hits, false, missed, _ = totals(np.zeros(shape))
+        assert hits.tolist() == [0] * 18
+        assert (false.tolist(), missed.tolist()) == ([shape[1]] * 18, [shape[0]] * 18)
+
+
+def test_pairs_of_any_class_are_compared_under_lesion():
+    """A mass taken for a calcification: no pair of either class, one pair with the class ignored. Stuff stays out."""
+    truth, predicted = np.array([[5, 5, 5, 6]]), np.array([[7, 7, 8, 8]])
+    shared = overlaps(truth, predicted)
+    found = scenes(segments(truth, {5: 1, 6: 3}), segments(predicted, {7: 2, 8: 3}), shared, things={1, 2})
+    assert found[1].ious.shape == (1, 0)
+    assert found[2].ious.shape == (0, 1)
+    assert found[LESION].ious.tolist() == [[2 / 3]]
+    assert [segment.category_id for segment in (*found[LESION].truths, *found[LESION].guesses)] == [1, 2]
+
+
+def test_image_without_lesions_has_no_scene_for_them():
+    ids = np.array([[5, 5]])
+    assert LESION not in scenes(segments(ids, {5: 3}), segments(ids, {5: 3}), overlaps(ids, ids), things={1, 2})
+
+
+def test_outcome_names_the_partner_and_what_is_taken_twice():
+    """As published prediction 0 counts for both lesions, and lesion 1 is found twice."""
+    ious = np.array([[0.3, 0.0], [0.2, 0.4]])
+    found = judge(scene_of(ious), matching="paper", thresholds=[0.1])
+    assert found.pairs[:, 0].tolist() == [1, 2]
+    assert found.iou[:, 0].tolist() == pytest.approx([0.3, 0.6])
+    assert found.partner[:, 0].tolist() == [0, 1]
+    assert found.repeated[:, 0].tolist() == [1, 0]
+    found = judge(scene_of(ious), matching="one-to-one", thresholds=[0.1])
+    assert (found.partner[:, 0].tolist(), found.repeated.sum()) == ([0, 1], 0)

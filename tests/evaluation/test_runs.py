@@ -36,7 +36,7 @@ def dataset_of(run):
 
 
 def test_each_fold_is_scored_on_its_validation_images(run):
-    report = evaluate(run)
+    report = evaluate(run).report
     assert [fold.fold for fold in report.folds] == [0, 1]
     assert [fold.scores.sweep.PQ[0] for fold in report.folds] == [1.0, 0.0]
     assert report.scores.sweep.PQ[0] == 0.5
@@ -47,20 +47,23 @@ def test_each_fold_is_scored_on_its_validation_images(run):
 def test_single_fold_is_a_run_too(run):
     shutil.rmtree(run / "fold-0")
     describe(run, dataset=dataset_of(run), fold=1)
-    report = evaluate(run)
+    report = evaluate(run).report
     assert [fold.fold for fold in report.folds] == [1]
     assert report.std is None
 
 
 def test_fold_without_predictions_is_said(run):
     shutil.rmtree(run / "fold-0")
-    assert evaluate(run).not_given["fold 0"] == "the run has no predictions of it"
+    assert evaluate(run).report.not_given["fold 0"] == "the run has no predictions of it"
 
 
 def test_predictions_are_scored_whole(run):
     predictions = run / "fold-0" / "predictions"
-    whole = evaluate(run.parent / "0" / "dataset", predictions, options=Options(matching="paper"))
-    assert whole.to_json() == score(tally(run.parent / "0" / "dataset", predictions), matching="paper").to_json()
+    options = Options(matching="paper", resamples=0)
+    whole = evaluate(run.parent / "0" / "dataset", predictions, options=options).report
+    again = score(tally(run.parent / "0" / "dataset", predictions), matching="paper")
+    assert whole.to_json() == again.to_json()
+    assert whole.not_given["intervals"] == "no bootstrap was asked for"
 
 
 def test_moved_data_set_is_named_by_hand(run):
@@ -68,14 +71,14 @@ def test_moved_data_set_is_named_by_hand(run):
     new = shutil.move(old, run.parent / "moved")
     with pytest.raises(MammoprepError, match="--on DATASET"):
         evaluate(run)
-    assert evaluate(run, on=new).images == 4
+    assert evaluate(run, on=new).report.images == 4
 
 
 def test_folds_made_again_since_are_refused(run):
     path = run.parent / "0" / "dataset" / "folds.json"
     trained = hashlib.sha256(path.read_bytes()).hexdigest()
     describe(run, dataset=dataset_of(run), folds=[0, 1], folds_sha256=trained)
-    assert evaluate(run).images == 4
+    assert evaluate(run).report.images == 4
     path.write_text(path.read_text() + "\n")
     with pytest.raises(MammoprepError, match="not the one that"):
         evaluate(run)

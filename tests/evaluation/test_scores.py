@@ -181,12 +181,13 @@ def test_json_has_the_keys_of_the_contract(report):
     assert content["per_class"].keys() == {"mass", "calc"}
     assert content["per_class"]["mass"].keys() == {"PQ", "RQ", "SQ", "AP", "TP", "FP", "FN"}
     assert content["stuff"]["PQ"] == content["stuff"]["per_class"]["background"]["PQ"]
-    assert content["dice"].keys() == content["iou"].keys() == {"pooled", "per_image", "per_class"}
+    assert content["dice"].keys() == content["iou"].keys() == {"pooled", "per_image", "smoothed", "per_class"}
     assert content["folds"] == []
     assert content["std"] is None
-    for later in ("froc", "intervals", "strata"):
-        assert content[later] is None
-        assert content["not_given"][later] == "not computed by this version"
+    assert content["intervals"] is None
+    assert content["froc"]["false_positives_per_image"] == [0.125, 0.25, 0.5, 1, 2, 4]
+    assert content["froc"]["lesion"].keys() == {"sensitivity", "score", "lesion_free"}
+    assert content["strata"].keys() == {"lesion_free", "class", "size_px2"}
     assert "inner maximum" in content["notes"][0]
     assert "IoU >= t" in content["notes"][1]
 

@@ -1,0 +1,110 @@
+"""`mammoprep compare`: two or more results on the same images, as the paper's table and as paired differences."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mammoprep.cli import console
+from mammoprep.cli.evaluate import Resamples, Seed
+from mammoprep.errors import MammoprepError
+
+if TYPE_CHECKING:
+    from mammoprep.evaluation.compare import Comparison, Row
+
+_ENDINGS = {"csv": "csv", "markdown": "md", "latex": "tex"}
+
+
+def compare(
+    results: Annotated[
+        list[Path], typer.Argument(metavar="RESULT…", help="RUNs, or folders of `mammoprep evaluate --out`.")
+    ],
+    threshold: Annotated[float, typer.Option(help="IoU threshold of the sweep at which to compare.")] = 0.1,
+    published: Annotated[
+        Literal["cdd-cesm", "vindr", "cbis-ddsm"] | None,
+        typer.Option(help="Show the rows that papers print for this data set, apart from ours."),
+    ] = None,
+    layout: Annotated[
+        Literal["text", "csv", "markdown", "latex"], typer.Option("--format", help="What to print.")
+    ] = "text",
+    out: Annotated[Path | None, typer.Option(help="Folder for comparison.json, .csv, .md and .tex.")] = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    json: console.Json = False,
+) -> None:
+    """Compare results on the same images: mean ± std over folds, the best marked, and each minus the first.
+
+    The differences have 95 % intervals by paired bootstrap over patients: a result is drawn with the same patients as
+    the first.
+    """
+    from mammoprep.evaluation import layout as written
+    from mammoprep.evaluation.compare import compare as compare_results
+    from mammoprep.evaluation.results import load
+
+    if out and out.exists() and not out.is_dir():
+        raise MammoprepError(f"{out} is a file. Name a folder.")
+    loaded = [load(path) for path in results]
+    found = compare_results(loaded, threshold=threshold, resamples=resamples, seed=seed, published=published)
+    texts = {
+        "csv": written.as_csv(found),
+        "markdown": written.as_markdown(found),
+        "latex": written.as_latex(found),
+    }
+    if out:
+        _write(found, out, texts)
+    if json:
+        console.print_json(found.to_json())
+    elif layout == "text":
+        _show(found)
+    else:
+        typer.echo(texts[layout], nl=False)
+
+
+def _write(found: "Comparison", out: Path, texts: Mapping[str, str]) -> None:
+    from mammoprep import panoptic
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MammoprepError(f"{out} could not be written: {error.strerror}. Name another --out.") from error
+    for layout, text in texts.items():
+        panoptic.write_bytes(out / f"comparison.{_ENDINGS[layout]}", text.encode())
+    panoptic.write_json(out / "comparison.json", found.to_json())
+    console.note(f"mammoprep: {out / 'comparison.json'} written.")
+
+
+def _show(found: "Comparison") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from mammoprep.evaluation import layout
+    from mammoprep.evaluation.compare import MEASURES
+
+    def table(heading: str, rows: Sequence[Sequence[str | Text]]) -> None:
+        grid = Table(box=None, padding=(0, 2, 0, 0))
+        for place, column in enumerate(("", *MEASURES)):
+            grid.add_column(column, justify="right" if place else "left", no_wrap=place > 0)
+        for row in rows:
+            grid.add_row(*row)
+        screen.print(heading, style="bold", soft_wrap=True)
+        screen.print(grid, "")
+
+    def cells(row: "Row") -> list[str | Text]:
+        marks = (row.cells[measure] for measure in MEASURES)
+        return [layout.title(row), *(Text(layout.percent(c), style="bold" if c.best else "") for c in marks)]
+
+    screen = console.stdout()
+    table(
+        f"{found.images} images, IoU {found.threshold:.2f}, per cent, the best in bold", [cells(r) for r in found.rows]
+    )
+    for title, by_measure in layout.changes(found).items():
+        heading = f"{title} minus {found.rows[0].title}, percentage points (95 % interval; * leaves out 0)"
+        screen.print(heading, style="bold", soft_wrap=True)
+        for measure, difference in by_measure.items():
+            screen.print(f"  {measure:5}{layout.change(difference)}", markup=False)
+        screen.print()
+    if found.published:
+        table(f"{found.published[0].source}, {layout.PUBLISHED}", [cells(r) for r in found.published])
+    if found.reason:
+        screen.print(f"Not given: differences ({found.reason}).")

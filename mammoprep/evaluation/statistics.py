@@ -1,0 +1,162 @@
+"""How sure the scores are: bootstrap over patients, who are drawn whole, with all their images.
+
+The scores of a resample come from counts by patient and from cached matches: no image is looked at again. Over folds
+the patients of each fold are drawn among themselves and the folds' scores are averaged, as in the report.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoprep.evaluation import counting, pixel_overlap, ranking
+from mammoprep.evaluation.counting import Counts
+from mammoprep.evaluation.report import Intervals
+from mammoprep.evaluation.table import Table
+
+RESAMPLES = 1000
+SEED = 0
+LEVEL = 0.95
+
+Key = tuple[str, ...]
+"""A score's place in scores.json."""
+Samples = dict[Key, NDArray[np.float64]]
+"""Scores (B, …) in B resamples; NaN where a resample does not have one."""
+
+_CELLS = 2**20
+"""Numbers that one array of detections by resamples may have."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draws:
+    """B resamples: the number of each image's patient (I,), and how often each patient is drawn (B, patients)."""
+
+    patient: NDArray[np.intp]
+    times: NDArray[np.int32]
+
+    def chunks(self, *, width: int) -> Iterator[NDArray[np.int32]]:
+        """Yield the images' weights (b, I) of some resamples at a time, so that (b, width) arrays stay small."""
+        step = max(1, _CELLS // max(width, self.patient.size))
+        for start in range(0, len(self.times), step):
+            yield self.times[start : start + step, self.patient]
+
+
+def draw(table: Table, *, resamples: int, seed: Sequence[int]) -> Draws:
+    """Draw as many patients as there are, with replacement; the same seed and patients give the same draws."""
+    names, patient = np.unique(table.facts["patient_id"], return_inverse=True)
+    times = np.random.default_rng(seed).multinomial(names.size, np.full(names.size, 1 / names.size), size=resamples)
+    return Draws(patient, times.astype(np.int32))
+
+
+def intervals(tables: Sequence[Table], *, resamples: int = RESAMPLES, seed: int = SEED) -> Intervals | str:
+    """Give percentile intervals of the scores of one table, or of the mean over the tables of folds; or why not."""
+    reason = why_not(tables)
+    if reason:
+        return reason
+    values = samples(tables, resamples=resamples, seed=seed)
+    nested: dict[str, Any] = {}
+    for key, drawn in values.items():
+        place = nested
+        for name in key[:-1]:
+            place = place.setdefault(name, {})
+        place[key[-1]] = limits(drawn)
+    patients = sum(np.unique(table.facts["patient_id"]).size for table in tables)
+    return Intervals(resamples=resamples, seed=seed, patients=patients, values=nested, level=LEVEL)
+
+
+def why_not(tables: Sequence[Table]) -> str | None:
+    """Say why patients cannot be drawn; None where they can."""
+    patients = [table.facts["patient_id"] for table in tables]
+    if any("" in names for names in patients):
+        return "cases.csv does not give the patient of every image"
+    if any(np.unique(names).size < 2 for names in patients):
+        return "a bootstrap over patients needs more than one"
+    return None
+
+
+def samples(tables: Sequence[Table], *, resamples: int, seed: int) -> Samples:
+    """Give the scores of each resample, averaged over the tables that have them."""
+    parts = [resampled(table, draw(table, resamples=resamples, seed=(seed, k))) for k, table in enumerate(tables)]
+    keys = dict.fromkeys(key for part in parts for key in part)
+    return {key: mean_of([part[key] for part in parts if key in part]) for key in keys}
+
+
+def mean_of(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Give the mean of arrays of one shape, leaving out NaN; NaN where all are."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        return np.asarray(np.nanmean(np.stack(parts), axis=0))
+
+
+def resampled(table: Table, draws: Draws) -> Samples:
+    """Give every score of a table in every resample."""
+    return {**_panoptic(table, draws), **_ranked(table, draws), **_pixels(table, draws)}
+
+
+def limits(drawn: NDArray[np.float64]) -> Any:
+    """Give the interval [low, high] of samples (B, …), nested like the score; None where no resample has one."""
+    if drawn.ndim > 1:
+        return tuple(limits(drawn[:, place]) for place in range(drawn.shape[1]))
+    given = drawn[~np.isnan(drawn)]
+    tail = 50 * (1 - LEVEL)
+    return tuple(np.percentile(given, (tail, 100 - tail)).tolist()) if given.size else (None, None)
+
+
+def _panoptic(table: Table, draws: Draws) -> Samples:
+    """Give PQ, RQ and SQ (B, T)."""
+    if table.truths is None or table.guesses is None:
+        return {}
+    classes, patients = len(table.categories), draws.times.shape[1]
+    each = counting.by_group(table.truths, table.guesses, group=draws.patient, groups=patients, classes=classes)
+    total = np.tensordot(draws.times.astype(np.float64), each, axes=1)
+    found = counting.qualities(Counts(*np.moveaxis(total, -1, 0)))
+    values: Samples = {}
+    for quality in ("PQ", "RQ", "SQ"):
+        by_class = getattr(found, quality)  # (B, C + 1, T)
+        values["sweep", quality] = mean_of([by_class[:, number] for number in table.things])
+        values["detection", quality] = by_class[:, classes]
+        for number in table.things:
+            values["per_class", table.categories[number].name, quality] = by_class[:, number]
+    return values
+
+
+def _ranked(table: Table, draws: Draws) -> Samples:
+    """Give AP (B, T) and the sensitivities of FROC (B, F, R)."""
+    if table.detections is None:
+        return {}
+    values: Samples = {}
+    for number in (*table.things, len(table.categories)):
+        found = ranking.ranked(table, number)
+        if found is None:
+            continue
+        ignored = number == len(table.categories)
+        place = ("detection",) if ignored else ("per_class", table.categories[number].name)
+        froc = ("froc", "lesion") if ignored else ("froc", *place)
+        chunks = draws.chunks(width=found.image.size)
+        pairs = [(ranking.average_precision(found, w), ranking.sensitivity(found, w)) for w in chunks]
+        values[*place, "AP"], values[*froc, "sensitivity"] = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    values["sweep", "AP"] = mean_of([values["per_class", table.categories[n].name, "AP"] for n in table.things])
+    return values
+
+
+def _pixels(table: Table, draws: Draws) -> Samples:
+    """Give Dice and IoU (B,), pooled, per image and by class."""
+    if table.confusion is None:
+        return {}
+    patients, classes = draws.times.shape[1], table.confusion.shape[1]
+    each = np.zeros((patients, classes, classes))
+    np.add.at(each, draws.patient, table.confusion)
+    total = np.tensordot(draws.times.astype(np.float64), each, axes=1)
+    images = draws.times @ np.bincount(draws.patient, minlength=patients)
+    values: Samples = {}
+    for name, measure in (("dice", pixel_overlap.dice), ("iou", pixel_overlap.iou)):
+        by_class = pixel_overlap.of_classes(total, measure)
+        values[name, "pooled"] = mean_of([by_class[:, number] for number in table.things])
+        by_patient = np.bincount(draws.patient, weights=pixel_overlap.of_images(table, measure), minlength=patients)
+        values[name, "per_image"] = draws.times @ by_patient / images
+        for number in table.things:
+            values[name, "per_class", table.categories[number].name] = by_class[:, number]
+    return values

@@ -1,0 +1,157 @@
+"""Scores of parts: of the images by what is known of them, of the lesions by their size and class."""
+
+from collections.abc import Iterator
+from math import pi
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoprep.evaluation import counting, pixel_overlap, ranking
+from mammoprep.evaluation.counting import Counts, curve, mean_curve, mean_quality
+from mammoprep.evaluation.matching import FIXED_LEVELS
+from mammoprep.evaluation.report import Curve, Missed, Quality, Sizes, Stratum
+from mammoprep.evaluation.table import Table
+from mammoprep.panoptic import Mask
+
+UNKNOWN = "not given"
+SIZES = {
+    "size_mm2": ((pi * 5**2, pi * 10**2), ("under 79 mm2 (10 mm across)", "79 to 314 mm2", "314 mm2 (20 mm) and more")),
+    "size_px2": ((32**2, 96**2), ("under 32 x 32 px", "32 x 32 to 96 x 96 px", "96 x 96 px and more")),
+}
+"""Edges of the sizes and their names: the area of a disc 10 and 20 mm across, as the T stages of breast cancer divide
+diameters; COCO's in stored pixels where the spacing is unknown."""
+
+
+def strata(table: Table) -> dict[str, dict[str, Stratum]]:
+    """Score every part that the images, the segments and cases.csv make known."""
+    found: dict[str, dict[str, Stratum]] = {}
+    for name in ("view", "density", "manufacturer"):
+        values = table.facts[name]
+        if values.any():
+            found[name] = {str(v) or UNKNOWN: of_images(table, values == v) for v in _sorted(values)}
+    free = {"lesion-free": table.lesion_free, "with lesions": ~table.lesion_free}
+    found["lesion_free"] = {name: of_images(table, images) for name, images in free.items() if images.any()}
+    found["class"] = {table.categories[number].name: of_class(table, number) for number in table.things}
+    for name in SIZES:
+        sizes = {title: of_size(table, *masks) for title, masks in size_masks(table, name)}
+        if any(entry.images for entry in sizes.values()):
+            found[name] = sizes
+    return found
+
+
+def _sorted(values: NDArray[np.str_]) -> list[str]:
+    """Give the different texts, the empty one last."""
+    return sorted(set(values.tolist()), key=lambda value: (not value, value))
+
+
+def of_images(table: Table, images: Mask) -> Stratum:
+    """Score the images that the mask (I,) chooses."""
+    rows = images[table.truths.image] if table.truths else None
+    columns = images[table.guesses.image] if table.guesses else None
+    return _stratum(table, rows, columns, images=images, classes=table.things, shown=int(images.sum()))
+
+
+def of_class(table: Table, number: int) -> Stratum:
+    """Score one thing class."""
+    rows = table.truths.category == number if table.truths else None
+    columns = table.guesses.category == number if table.guesses else None
+    everything = np.ones(len(table.names), dtype=bool)
+    return _stratum(table, rows, columns, images=everything, classes=[number], shown=None)
+
+
+def of_size(table: Table, rows: Mask, columns: Mask) -> Stratum:
+    """Score true lesions and predictions of one size: a miss counts by the lesion's size, a false one by its own."""
+    return _stratum(table, rows, columns, images=None, classes=table.things, shown=None)
+
+
+def _stratum(
+    table: Table, rows: Mask | None, columns: Mask | None, *, images: Mask | None, classes: list[int], shown: int | None
+) -> Stratum:
+    """Score `classes` among the segments chosen; AP and Dice on the `images` chosen, None for neither."""
+    counts = counting.count(table, rows, columns)
+    places = _places(table, rows, images, classes)
+    per_class = pixel_overlap.per_class(table, pixel_overlap.dice, things=True, images=images)
+    names = {table.categories[number].name for number in classes}
+    return Stratum(
+        *_means(counts, classes),
+        AP=None if images is None else mean_curve(_precision(table, images, number) for number in classes),
+        images=np.unique(places).size if shown is None else shown,
+        lesions=places.size,
+        sensitivity=_sensitivity(counts, classes),
+        false_positives=_false(counts, classes, images=len(table.names) if shown is None else shown),
+        dice=None if images is None else pixel_overlap.pooled({k: v for k, v in per_class.items() if k in names}),
+    )
+
+
+def _places(table: Table, rows: Mask | None, images: Mask | None, classes: list[int]) -> NDArray[np.intp]:
+    """Give the image of each lesion of a part, from the panoptic map or, where that is not given, the instances."""
+    if table.truths is not None and rows is not None:
+        return table.truths.image[rows & np.isin(table.truths.category, classes)].astype(np.intp)
+    if table.lesions is None or images is None:
+        return np.zeros(0, dtype=np.intp)
+    each = table.lesions[:, classes].sum(axis=1) * images
+    return np.repeat(np.arange(each.size), each)
+
+
+def size_masks(table: Table, name: str) -> Iterator[tuple[str, tuple[Mask, Mask]]]:
+    """Yield each size of `SIZES` with its true segments (N,) and predictions (P,); stuff is in none."""
+    if table.truths is None or table.guesses is None:
+        return
+    edges, titles = SIZES[name]
+    stuff = [number for number, category in enumerate(table.categories) if not category.isthing]
+    sides = []
+    for side in (table.truths, table.guesses):
+        scale = table.square_mm[side.image]
+        known = np.isfinite(scale) if name == "size_mm2" else np.isnan(scale)
+        size = side.area * np.where(np.isnan(scale), 1.0, scale)
+        sides.append((known & ~np.isin(side.category, stuff), np.searchsorted(edges, size, side="right")))
+    for place, title in enumerate(titles):
+        (known, size), (other_known, other_size) = sides
+        yield title, (known & (size == place), other_known & (other_size == place))
+
+
+def missed(table: Table) -> Missed | None:
+    """Give the sizes of the lesions missed and found, the class ignored: in mm² if that is known of all, else px²."""
+    if table.truths is None:
+        return None
+    rows = table.truths.category == len(table.categories)
+    scale = table.square_mm[table.truths.image[rows]]
+    metric = not np.isnan(scale).any()
+    areas = table.truths.area[rows] * (scale if metric else 1.0)
+    hit = table.truths.pairs[rows] > 0
+    return Missed(
+        unit="mm2" if metric else "px2",
+        missed=tuple(_sizes(areas[~hit[:, level]]) for level in FIXED_LEVELS),
+        found=tuple(_sizes(areas[hit[:, level]]) for level in FIXED_LEVELS),
+    )
+
+
+def _sizes(areas: NDArray[np.float64]) -> Sizes:
+    if not areas.size:
+        return Sizes(0, None)
+    low, first, middle, third, high = np.percentile(areas, (0, 25, 50, 75, 100)).tolist()
+    return Sizes(areas.size, (low, first, middle, third, high))
+
+
+def _means(counts: Counts | None, classes: list[int]) -> tuple[Curve | None, Curve | None, Curve | None]:
+    """Give PQ, RQ and SQ, means over those of the classes that occur in the part."""
+    if counts is None:
+        return (None, None, None)
+    found = counting.qualities(counts)
+    return mean_quality(Quality(*(curve(getattr(found, q)[n]) for q in ("PQ", "RQ", "SQ"))) for n in classes)
+
+
+def _precision(table: Table, images: Mask, number: int) -> Curve | None:
+    found = ranking.ranked(table, number)
+    return None if found is None else curve(ranking.average_precision(found, images[None].astype(np.int64))[0])
+
+
+def _sensitivity(counts: Counts | None, classes: list[int]) -> Curve | None:
+    if counts is None:
+        return None
+    hits, lesions = counts.TP[classes].sum(axis=0), (counts.TP + counts.FN)[classes].sum(axis=0)
+    return curve(hits / lesions) if lesions.all() else None
+
+
+def _false(counts: Counts | None, classes: list[int], *, images: int) -> Curve | None:
+    return None if counts is None or not images else curve(counts.FP[classes].sum(axis=0) / images)
