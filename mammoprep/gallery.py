@@ -18,6 +18,9 @@ PANEL_HEIGHT = 640
 """Height of a panel in pixels, whatever the image's."""
 MOST_INSTANCES = 10
 """Detections drawn in a picture; a query network gives a hundred."""
+LEAST_SCORE = 0.1
+SMALL_HEIGHT = 400
+"""Height in pixels of a panel that stands beside four others in a figure."""
 _FILL = 0.25
 _BAR = 30
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -84,13 +87,13 @@ def write_overlays(dataset: Path, out: Path, *, predictions: Path | None = None,
 def panels(dataset: Path, predictions: Path, name: str) -> dict[str, Canvas | None]:
     """Give the pictures of one image: itself, ground truth, panoptic map, instances with scores, heat map.
 
-    All are BGR (H', W', 3) of one size; None for what the predictions lack. Of the instances the ten with the highest
-    scores are drawn.
+    All are BGR (H', W', 3) of one size; None for what the predictions lack. Of the instances those with a score of at
+    least LEAST_SCORE are drawn, MOST_INSTANCES at most.
     """
     truth = panoptic.load(dataset)
     image = _image_of(truth, name)
     grey = panoptic.read_png(dataset / "images" / f"{name}.png")
-    zoom = PANEL_HEIGHT / grey.shape[0]
+    zoom = SMALL_HEIGHT / grey.shape[0]
     nothing = np.zeros(grey.shape, np.int32)
     plain = overlay(grey, nothing, segments=(), categories=(), zoom=zoom)
     drawn: dict[str, Canvas | None] = {
@@ -130,7 +133,8 @@ def _with_instances(
 ) -> Canvas:
     """Draw the outlines of an image's best detections, with their scores."""
     classes = {category.id: category for category in categories}
-    own = [entry for entry in panoptic.load_instances(predictions) if entry["image_id"] == image.id]
+    listed = panoptic.load_instances(predictions)
+    own = [entry for entry in listed if entry["image_id"] == image.id and entry["score"] >= LEAST_SCORE]
     size = (canvas.shape[1], canvas.shape[0])
     for entry in sorted(own, key=lambda entry: -float(entry["score"]))[:MOST_INSTANCES][::-1]:
         mask = panoptic.decode_rle(entry["segmentation"]).astype(np.uint8)

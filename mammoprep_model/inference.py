@@ -186,7 +186,7 @@ def _write_maps(root: Path, item: _Prepared, prediction: Prediction, *, config: 
     ids, segments = merge(prediction, categories=config.categories, train=config.preset.train)
     name = f"{item.picture.name}.png"
     panoptic.write_ids(root / "panoptic" / name, ids)
-    panoptic.write_png(root / "semantic" / name, semantic(prediction, categories=config.categories))
+    panoptic.write_classes(root / "semantic" / name, semantic(prediction, categories=config.categories))
     panoptic.write_png(root / "heatmaps" / name, heatmap(prediction, categories=config.categories))
     return Image(item.picture.id, item.picture.name, *item.stored, segments)
 

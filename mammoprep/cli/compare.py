@@ -92,7 +92,7 @@ def _show(found: "Comparison") -> None:
 
     def cells(row: "Row") -> list[str | Text]:
         marks = (row.cells[measure] for measure in MEASURES)
-        return [layout.title(row), *(Text(layout.percent(c), style="bold" if c.best else "") for c in marks)]
+        return [row.title, *(Text(layout.percent(c), style="bold" if c.best else "") for c in marks)]
 
     screen = console.stdout()
     table(
@@ -105,6 +105,6 @@ def _show(found: "Comparison") -> None:
             screen.print(f"  {measure:5}{layout.change(difference)}", markup=False)
         screen.print()
     if found.published:
-        table(f"{found.published[0].source}, {layout.PUBLISHED}", [cells(r) for r in found.published])
+        table(f"{layout.origin(found.published)}, {layout.PUBLISHED}", [cells(r) for r in found.published])
     if found.reason:
         screen.print(f"Not given: differences ({found.reason}).")

@@ -58,8 +58,9 @@ def _tables(content: Mapping[str, Any], *, iou_sweep: bool) -> Iterator[tuple[st
     yield f"Parts, at IoU {ONE} (dice: pixels)", _strata(content)
     if content["missed"]:
         yield f"Lesions missed and found, class ignored: area in {content['missed']['unit']}", _missed(content)
-    if content.get("explain_threshold"):
-        yield "PQ(t) under both matchings, by size of the lesion; * the highest", _explained(content)
+    for name, entry in content.get("explain_threshold", {}).items():
+        title = f"PQ(t) under both matchings, {name}: {entry['lesions']} lesions; * the highest"
+        yield title, _explained(content, entry)
 
 
 def _thresholds(content: Mapping[str, Any], *, iou_sweep: bool) -> "Table":
@@ -181,23 +182,13 @@ def _quartiles(values: Sequence[float] | None) -> str:
     return "–" if values is None else f"{values[2]:.0f} ({values[1]:.0f} to {values[3]:.0f})"
 
 
-def _explained(content: Mapping[str, Any]) -> "Table":
-    found = content["explain_threshold"]
-    titles = [f"{name.split(' (')[0]}" for name in found]
-    table = _table("IoU t", *(f"{title}: 1-1 / paper / extra" for title in titles))
-    peaks = {
-        name: {key: max(entry[key], default=None) if entry[key] else None for key in ("one_to_one", "paper")}
-        for name, entry in found.items()
-    }
+def _explained(content: Mapping[str, Any], entry: Mapping[str, Any]) -> "Table":
+    table = _table("IoU t", "one-to-one", "paper", "extra pairs", "lesions twice", "predictions twice")
     for level, threshold in enumerate(content["thresholds"]):
-        cells = []
-        for name, entry in found.items():
-            texts = []
-            for key in ("one_to_one", "paper"):
-                value = entry[key] and entry[key][level]
-                texts.append(_percent(value) + "*" * (value is not None and value == peaks[name][key]))
-            cells.append(" / ".join((*texts, str(entry["extra_pairs"][level]))))
-        table.add_row(f"{threshold:.2f}", *cells)
+        curves = (entry[key] for key in ("one_to_one", "paper"))
+        cells = (_percent(c and c[level]) + " *" * bool(c and c[level] == max(c)) for c in curves)
+        keys = ("extra_pairs", "lesions_taken_twice", "predictions_taken_twice")
+        table.add_row(f"{threshold:.2f}", *cells, *(str(entry[key][level]) for key in keys))
     return table
 
 

@@ -2,8 +2,8 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NoReturn
@@ -147,21 +147,21 @@ def _undo_differences(runs: NDArray[np.int64], code_of: NDArray[np.intp]) -> NDA
 
 
 def rank(
-    images: Sequence[tuple[Sequence[Instance], Sequence[Instance]]], *, things: Collection[int]
+    images: Sequence[tuple[Sequence[Instance], Sequence[Instance]]], *, things: Set[int]
 ) -> list[dict[int, Ranking]]:
     """Match the detections of each image, given as (lesions, detections), by COCOeval at every threshold.
 
     Gives each image's rankings by category id, and under LESION that of all `things` as one class.
     """
     rankings: list[dict[int, Ranking]] = [{} for _ in images]
-    as_one = [[[replace(i, category_id=LESION) for i in side if i.category_id in things] for side in p] for p in images]
-    for pairs in (images, as_one):
-        categories = sorted({instance.category_id for pair in pairs for side in pair for instance in side})
+    each = sorted({instance.category_id for pair in images for side in pair for instance in side})
+    for categories in (each, [LESION] if things & set(each) else []):
         if not categories:
             continue
-        truths, detections = zip(*pairs, strict=True)
-        evaluator = COCOeval(_index(truths, categories), _index(detections, categories), "segm")
-        evaluator.params = _parameters(image_ids=list(range(len(pairs))), category_ids=categories)
+        as_one = things if categories == [LESION] else None
+        truths, detections = (_index(side, categories, as_one=as_one) for side in zip(*images, strict=True))
+        evaluator = COCOeval(truths, detections, "segm")
+        evaluator.params = _parameters(image_ids=list(range(len(images))), category_ids=categories)
         _quiet(COCOeval.evaluate)(evaluator)
         for result in filter(None, evaluator.evalImgs):
             rankings[result["image_id"]][result["category_id"]] = _ranking(result)
@@ -210,10 +210,18 @@ def _parameters(*, image_ids: list[int], category_ids: list[int]) -> Params:
     return parameters
 
 
-def _index(images: Sequence[Sequence[Instance]], categories: Sequence[int]) -> COCO:
-    """Give the instances of images 0, 1, … as a COCO object; ids start at 1, for COCOeval never matches an id 0."""
+def _index(images: Sequence[Sequence[Instance]], categories: Sequence[int], *, as_one: Set[int] | None) -> COCO:
+    """Give the instances of images 0, 1, … as a COCO object; ids start at 1, for COCOeval never matches an id 0.
+
+    With `as_one` only instances of those classes are there, all of class LESION.
+    """
     coco = COCO()
-    listed = [(image_id, instance) for image_id, instances in enumerate(images) for instance in instances]
+    listed = [
+        (image_id, instance)
+        for image_id, instances in enumerate(images)
+        for instance in instances
+        if as_one is None or instance.category_id in as_one
+    ]
     coco.dataset = {
         "images": [{"id": image_id, "height": None, "width": None} for image_id in range(len(images))],
         "categories": [{"id": category} for category in categories],
@@ -221,7 +229,7 @@ def _index(images: Sequence[Sequence[Instance]], categories: Sequence[int]) -> C
             {
                 "id": i,
                 "image_id": image_id,
-                "category_id": instance.category_id,
+                "category_id": instance.category_id if as_one is None else LESION,
                 "segmentation": instance.code,
                 "area": 0,
                 "iscrowd": int(instance.crowd),

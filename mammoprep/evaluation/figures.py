@@ -16,7 +16,7 @@ from mammoprep.errors import MammoprepError
 from mammoprep.evaluation import ranking
 from mammoprep.evaluation.examples import SHOWN
 from mammoprep.evaluation.matching import FIXED, FIXED_LEVELS, THRESHOLDS
-from mammoprep.evaluation.report import Explained, Report, Stratum
+from mammoprep.evaluation.report import Explained, Report
 from mammoprep.evaluation.statistics import mean_of
 from mammoprep.evaluation.table import Table
 
@@ -30,7 +30,7 @@ _STYLES = {
 _CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#F0E442")
 _LINES = ("-", "--", "-.", ":")
 _ALL = "all lesions, class ignored"
-_RATES = tuple(np.geomspace(1 / 16, 8, 57).tolist())
+_RATES = tuple(np.geomspace(1 / 16, 8, 225).tolist())
 _TITLES = {
     "view": "view",
     "density": "breast density",
@@ -45,8 +45,8 @@ _TITLES = {
 def sweep(report: Report, path: Path) -> None:
     """Draw PQ, RQ, SQ and AP over the IoU threshold, the chosen one marked; the ending of `path` says the format.
 
-    A band shows the 95 % interval or, where there is none, one standard deviation over folds. Raises MammoprepError
-    where the report has no curve.
+    A band shows the 95 % interval of PQ and AP or, where there is none, one standard deviation over folds. Raises
+    MammoprepError where the report has no curve.
     """
     curves = {name: getattr(report.scores.sweep, name) for name in _STYLES}
     if not any(curves.values()):
@@ -58,9 +58,9 @@ def sweep(report: Report, path: Path) -> None:
             color, line, marker = _STYLES[name]
             values = 100 * np.array(curve)
             axes.plot(THRESHOLDS, values, color=color, linestyle=line, marker=marker, markersize=4, label=name)
-            band = _band(report, name)
+            band = _band(report, name) if name in ("PQ", "AP") else None  # four on one another show nothing
             if band is not None:
-                axes.fill_between(THRESHOLDS, *band, color=color, alpha=0.15, linewidth=0)
+                axes.fill_between(THRESHOLDS, *band, color=color, alpha=0.2, linewidth=0)
     if report.best is not None:
         axes.axvline(report.best, color="black", linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
         axes.annotate(f" t = {report.best:.2f}", (report.best, 1.0), va="top", xycoords=("data", "axes fraction"))
@@ -88,15 +88,15 @@ def precision_recall(tables: Sequence[Table], path: Path) -> None:
     figure = Figure(figsize=(5.4, 3.9), layout="constrained")
     axes = figure.add_subplot()
     for place, (title, curve) in enumerate(_each_class(tables, _precision_of)):
-        axes.plot(100 * ranking.RECALLS, 100 * curve, label=title, **_line(place))
+        axes.plot(100 * ranking.RECALLS, 100 * curve, label=title, drawstyle="steps-pre", **_line(place))
     axes.set(xlabel="recall (%)", ylabel=f"precision (%) at IoU ≥ {FIXED[SHOWN]}", xlim=(0, 100), ylim=(0, 102))
     _tidy(axes)
     _legend(axes)
     _save(figure, path)
 
 
-def _precision_of(found: ranking.Ranked, weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    curve: NDArray[np.float64] = ranking.precision(found, weights, level=FIXED_LEVELS[SHOWN])[0]
+def _precision_of(weighed: ranking.Weighed) -> NDArray[np.float64]:
+    curve: NDArray[np.float64] = ranking.precision(weighed, level=FIXED_LEVELS[SHOWN])[0]
     return curve
 
 
@@ -105,7 +105,7 @@ def froc(report: Report, tables: Sequence[Table], path: Path) -> None:
     figure = Figure(figsize=(5.4, 3.9), layout="constrained")
     axes = figure.add_subplot()
     for place, (title, curve) in enumerate(_each_class(tables, _sensitivity_of)):
-        axes.plot(_RATES, 100 * curve, label=title, **_line(place))
+        axes.plot(_RATES, 100 * curve, label=title, drawstyle="steps-post", **_line(place))
     found = report.scores.froc
     drawn = report.intervals.values.get("froc", {}).get("lesion") if report.intervals else None
     if drawn and found and found.lesion.sensitivity:
@@ -122,13 +122,13 @@ def froc(report: Report, tables: Sequence[Table], path: Path) -> None:
     _save(figure, path)
 
 
-def _sensitivity_of(found: ranking.Ranked, weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    curve: NDArray[np.float64] = ranking.sensitivity(found, weights, _RATES)[0, SHOWN]
+def _sensitivity_of(weighed: ranking.Weighed) -> NDArray[np.float64]:
+    curve: NDArray[np.float64] = ranking.sensitivity(weighed, _RATES)[0, SHOWN]
     return curve
 
 
 def _each_class(
-    tables: Sequence[Table], of: Callable[[ranking.Ranked, NDArray[np.int64]], NDArray[np.float64]]
+    tables: Sequence[Table], of: Callable[[ranking.Weighed], NDArray[np.float64]]
 ) -> list[tuple[str, NDArray[np.float64]]]:
     """Give a curve with the class ignored, then one a thing class that has lesions: means over the tables."""
     first = tables[0]
@@ -137,7 +137,7 @@ def _each_class(
         title = _ALL if number == len(first.categories) else first.categories[number].name
         found = [(ranking.ranked(table, number), table) for table in tables]
         parts = [
-            of(ranked, np.ones((1, len(table.names)), dtype=np.int64))
+            of(ranking.weigh(ranked, np.ones((1, len(table.names)), dtype=np.int64)))
             for ranked, table in found
             if ranked and ranked.lesions.any()
         ]
@@ -147,9 +147,10 @@ def _each_class(
 
 
 def strata(report: Report, path: Path) -> None:
-    """Draw PQ and sensitivity at IoU 0.1 of every stratum as bars, with the number of its lesions."""
+    """Draw PQ and sensitivity at IoU 0.1 of every stratum that has lesions as bars, with their number."""
     level = FIXED_LEVELS[SHOWN]
-    groups = {name: parts for name, parts in report.scores.strata.items() if _any_bar(parts)}
+    shown = {name: {t: p for t, p in parts.items() if p.lesions} for name, parts in report.scores.strata.items()}
+    groups = {name: parts for name, parts in shown.items() if any(part.PQ for part in parts.values())}
     if not groups:
         raise MammoprepError(f"{path} was not drawn: there is no PQ to draw. Give panoptic predictions.")
     heights = [len(parts) for parts in groups.values()]
@@ -160,7 +161,7 @@ def strata(report: Report, path: Path) -> None:
         for offset, (label, color, hatch) in enumerate((("PQ", "#0072B2", ""), ("sensitivity", "#E69F00", "//"))):
             values = [100 * _at(getattr(part, label), level) for part in parts.values()]
             style = {"color": color, "hatch": hatch, "edgecolor": "white", "linewidth": 0.5}
-            axes.barh(places + 0.2 - 0.4 * offset, values, height=0.38, label=label, **style)
+            axes.barh(places - 0.2 + 0.4 * offset, values, height=0.38, label=label, **style)
         axes.set_yticks(places, [f"{title} (n = {part.lesions})" for title, part in parts.items()])
         axes.set_title(_TITLES[name], loc="left", fontsize="medium")
         axes.invert_yaxis()
@@ -169,10 +170,6 @@ def strata(report: Report, path: Path) -> None:
     rows[-1].set(xlabel=f"% at IoU > {FIXED[SHOWN]}", xlim=(0, 100))
     figure.legend(*rows[0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper right")
     _save(figure, path)
-
-
-def _any_bar(parts: Mapping[str, Stratum]) -> bool:
-    return any(part.PQ or part.sensitivity for part in parts.values())
 
 
 def _at(curve: Sequence[float] | None, level: int) -> float:
@@ -199,7 +196,9 @@ def explain(explained: Mapping[str, Explained], path: Path) -> None:
         for each in (upper, lower):
             _tidy(each)
     axes[0, 0].set(ylabel="PQ (%), ★ the highest", ylim=(0, None))
-    axes[1, 0].set(ylabel="extra pairs", ylim=(0, None))
+    most = max(max(entry.extra_pairs) for entry in shown.values())
+    axes[1, 0].set(ylabel="extra pairs", ylim=(0, max(1.05 * most, 1)))
+    axes[1, 0].yaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].legend(frameon=False, title="matching")
     _save(figure, path)
 

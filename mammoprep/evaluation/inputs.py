@@ -176,6 +176,8 @@ def _renumbering(truth: Panoptic, predicted: Panoptic) -> dict[int, int]:
 
 
 def _renumbered(image: Image, renumber: Mapping[int, int]) -> Image:
+    if all(theirs == ours for theirs, ours in renumber.items()):
+        return image
     segments = (replace(segment, category_id=renumber[segment.category_id]) for segment in image.segments)
     return replace(image, segments=tuple(segments))
 

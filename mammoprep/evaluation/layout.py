@@ -1,7 +1,7 @@
 """A comparison written down: CSV, Markdown, and LaTeX for booktabs."""
 
 import csv
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import StringIO
 
 from mammoprep.evaluation.compare import MEASURES, Cell, Comparison, Difference, Row
@@ -18,9 +18,10 @@ def percent(cell: Cell, *, plus_minus: str = " ± ") -> str:
     return f"{100 * cell.value:.2f}" + ("" if cell.std is None else f"{plus_minus}{100 * cell.std:.2f}")
 
 
-def title(row: Row) -> str:
-    """Give a row's title; a published one says at which IoU."""
-    return row.title if row.threshold is None else f"{row.title} (IoU {row.threshold:.2f})"
+def origin(rows: Sequence[Row]) -> str:
+    """Say where published rows stand, and at which IoU."""
+    at = sorted({f"IoU {row.threshold:.2f}" for row in rows if row.threshold is not None})
+    return ", ".join((*sorted({str(row.source) for row in rows}), *at))
 
 
 def change(difference: Difference) -> str:
@@ -64,8 +65,8 @@ def as_markdown(comparison: Comparison) -> str:
     lines = [f"{comparison.images} images, IoU {comparison.threshold:.2f}, per cent", ""]
     lines += _markdown(("", *MEASURES), ((row.title, *_bold(row, "**{}**".format)) for row in comparison.rows))
     if comparison.published:
-        lines += ["", f"{comparison.published[0].source}, {PUBLISHED}", ""]
-        lines += _markdown(("", *MEASURES), ((title(row), *_bold(row, str)) for row in comparison.published))
+        lines += ["", f"{origin(comparison.published)}, {PUBLISHED}", ""]
+        lines += _markdown(("", *MEASURES), ((row.title, *_bold(row, str)) for row in comparison.published))
     if comparison.differences:
         lines += ["", f"minus {comparison.rows[0].title}, percentage points, {_interval()}", ""]
         lines += _markdown(("", *MEASURES), ((name, *_changes(by)) for name, by in changes(comparison).items()))
@@ -98,9 +99,9 @@ def as_latex(comparison: Comparison) -> str:
         lines += ["\\midrule", f"\\multicolumn{{{width}}}{{l}}{{{heading}}} \\\\"]
         lines += [_latex((_escaped(name), *_changes(by))) for name, by in changes(comparison).items()]
     if comparison.published:
-        heading = f"{_escaped(str(comparison.published[0].source))}, published"
+        heading = f"{_escaped(origin(comparison.published))}, published"
         lines += ["\\midrule", f"\\multicolumn{{{width}}}{{l}}{{\\emph{{{heading}}}}} \\\\"]
-        lines += [_latex((_escaped(title(row)), *_bold(row, str, " $\\pm$ "))) for row in comparison.published]
+        lines += [_latex((_escaped(row.title), *_bold(row, str, " $\\pm$ "))) for row in comparison.published]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]).replace("–", "--") + "\n"
 
 

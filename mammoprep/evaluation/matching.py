@@ -1,6 +1,6 @@
 """Panoptic quality's pairs: which predicted segment counts for which true one, at any IoU threshold."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Literal
@@ -119,28 +119,45 @@ def _scene(
     return Scene(tuple(rows), tuple(columns), ious, ignored)
 
 
-def judge(scene: Scene, *, matching: Matching, thresholds: Sequence[float] = THRESHOLDS) -> Outcome:
-    """Say what becomes of each segment at each of T thresholds; a pair needs IoU > t."""
-    chosen = pair(scene.ious, matching=matching, thresholds=thresholds)
-    ious = np.where(chosen, scene.ious, 0.0)
-    pairs, hits = chosen.sum(axis=2), chosen.sum(axis=1)
-    return Outcome(
-        pairs=pairs.T,
-        iou=np.sort(ious, axis=2).sum(axis=2).T,  # added in order of size, not of ids: one sum for any numbering
-        partner=np.where(pairs > 0, ious.argmax(axis=2) if scene.guesses else -1, -1).T,
-        false=((hits == 0) & ~scene.ignored).T,
-        repeated=np.maximum(hits - 1, 0).T,
+def judge(scenes: Sequence[Scene], *, matching: Matching, thresholds: Sequence[float] = THRESHOLDS) -> list[Outcome]:
+    """Say what becomes of each segment of each scene at each of T thresholds; a pair needs IoU > t."""
+    of_shape: dict[tuple[int, ...], list[int]] = {}
+    for place, scene in enumerate(scenes):
+        of_shape.setdefault(scene.ious.shape, []).append(place)
+    outcomes: dict[int, Outcome] = {}
+    for places in of_shape.values():  # scenes of one shape at once: most are of one segment on either side
+        ious, ignored = (np.stack([getattr(scenes[place], name) for place in places]) for name in ("ious", "ignored"))
+        outcomes |= zip(places, _judge(ious, ignored, matching, thresholds), strict=True)
+    return [outcomes[place] for place in range(len(scenes))]
+
+
+def _judge(
+    ious: NDArray[np.float64], ignored: Mask, matching: Matching, thresholds: Sequence[float]
+) -> Iterator[Outcome]:
+    """Judge S scenes of one shape from their IoUs (S, G, P) and `ignored` (S, P)."""
+    chosen = pair(ious, matching=matching, thresholds=thresholds)
+    counted = np.where(chosen, ious[:, None], 0.0)
+    pairs, hits = chosen.sum(axis=3), chosen.sum(axis=2)
+    best = counted.argmax(axis=3) if ious.shape[2] else np.zeros_like(pairs)
+    columns = (
+        pairs,
+        np.sort(counted, axis=3).sum(axis=3),  # added in order of size, not of ids: one sum for any numbering
+        np.where(pairs > 0, best, -1),
+        (hits == 0) & ~ignored[:, None],
+        np.maximum(hits - 1, 0),
     )
+    return (Outcome(*each) for each in zip(*(column.swapaxes(1, 2) for column in columns), strict=True))
 
 
 def pair(
     ious: NDArray[np.float64], *, matching: Matching, thresholds: Sequence[float] = THRESHOLDS
 ) -> NDArray[np.bool_]:
-    """Give the pairs (T, G, P) that count as matched at each threshold, from the IoUs (G, P)."""
-    above: NDArray[np.bool_] = ious > np.asarray(thresholds)[:, None, None]
+    """Give the pairs (S, T, G, P) that count as matched at each threshold, from the IoUs (S, G, P) of S scenes."""
+    above: NDArray[np.bool_] = ious[:, None] > np.asarray(thresholds)[:, None, None]
     if matching == "one-to-one":
-        for level in np.flatnonzero((above.sum(axis=1) > 1).any(axis=1) | (above.sum(axis=2) > 1).any(axis=1)):
-            above[level] = _assign(np.where(above[level], ious, 0.0))
+        shared = (above.sum(axis=2) > 1).any(axis=2) | (above.sum(axis=3) > 1).any(axis=2)
+        for scene, level in np.argwhere(shared):
+            above[scene, level] = _assign(np.where(above[scene, level], ious[scene], 0.0))
     return above
 
 

@@ -51,36 +51,62 @@ def ranked(table: Table, category: int) -> Ranked | None:
     )
 
 
-def average_precision(found: Ranked, weights: Weights) -> NDArray[np.float64]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighed:
+    """Detections on images that count so often: lesions (B,), and detections down to each one (B, D)."""
+
+    found: Ranked
+    weights: Weights
+    lesions: NDArray[np.integer]
+    down_to: NDArray[np.int32]
+
+
+def weigh(found: Ranked, weights: Weights) -> Weighed:
+    """Count lesions and detections in B resamples."""
+    down_to = np.cumsum(weights[:, found.image], axis=1, dtype=np.int32)
+    return Weighed(found, weights, weights @ found.lesions, down_to)
+
+
+def average_precision(weighed: Weighed) -> NDArray[np.float64]:
     """Give AP (B, T), the mean of `precision` over the recalls; NaN without a lesion."""
-    everything = np.cumsum(weights[:, found.image], axis=1, dtype=np.int32)
-    wanted = _least_hits(weights @ found.lesions)
-    levels = [_precision(found, weights, level, everything, wanted).mean(axis=1) for level in range(LEVELS)]
-    result = np.stack(levels, axis=1)
-    result[weights @ found.lesions == 0] = np.nan
-    return result
+    wanted = _least_hits(weighed.lesions)
+    levels = [_precision(_hits(weighed, level), wanted).mean(axis=1) for level in range(LEVELS)]
+    return np.where(weighed.lesions[:, None] > 0, np.stack(levels, axis=1), np.nan)
 
 
-def precision(found: Ranked, weights: Weights, *, level: int) -> NDArray[np.float64]:
-    """Give the precision (B, 101) at `RECALLS` at one threshold, as COCOeval on images that stand there so often.
+def precision(weighed: Weighed, *, level: int) -> NDArray[np.float64]:
+    """Give the precision (B, 101) at `RECALLS` at one threshold, as COCOeval on images that stand there so often."""
+    return _precision(_hits(weighed, level), _least_hits(weighed.lesions))
 
-    Only the places of the right detections are looked at: between them precision falls and recall stands.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Hits:
+    """The right detections at one threshold, H of them: their places (H,), and what is there down to each (B, H).
+
+    Between two hits precision falls and recall stands, so that no other places need be looked at.
     """
-    everything = np.cumsum(weights[:, found.image], axis=1, dtype=np.int32)
-    return _precision(found, weights, level, everything, _least_hits(weights @ found.lesions))
+
+    places: NDArray[np.intp]
+    hits: NDArray[np.int32]
+    down_to: NDArray[np.int32]
+    ignored: NDArray[np.int32] | None
 
 
-def _precision(
-    found: Ranked, weights: Weights, level: int, everything: NDArray[np.int32], wanted: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Give `precision` from how many detections there are down to each, and how many hits each recall wants."""
-    right, ignored = found.matched[:, level], found.ignored[:, level]
+def _hits(weighed: Weighed, level: int) -> _Hits:
+    found, weights = weighed.found, weighed.weights
+    ignored = found.ignored[:, level]
+    places = np.flatnonzero(found.matched[:, level] & ~ignored)
+    left_out = None
     if ignored.any():
-        right = right & ~ignored
-        everything = np.cumsum(weights[:, found.image] * ~ignored, axis=1, dtype=np.int32)
-    hits = np.cumsum(weights[:, found.image[right]], axis=1, dtype=np.int32)
-    best = np.maximum.accumulate((hits / (everything[:, right] + _EPSILON))[:, ::-1], axis=1)[:, ::-1]
-    return _at(best, _first(hits, wanted), beyond=0.0)
+        left_out = np.cumsum(weights[:, found.image] * ignored, axis=1, dtype=np.int32)
+    hits = np.cumsum(weights[:, found.image[places]], axis=1, dtype=np.int32)
+    down_to = weighed.down_to[:, places]
+    return _Hits(places, hits, down_to if left_out is None else down_to - left_out[:, places], left_out)
+
+
+def _precision(hits: _Hits, wanted: NDArray[np.int64]) -> NDArray[np.float64]:
+    best = np.maximum.accumulate((hits.hits / (hits.down_to + _EPSILON))[:, ::-1], axis=1)[:, ::-1]
+    return _at(best, _first(hits.hits, wanted), beyond=0.0)
 
 
 def _least_hits(lesions: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -108,33 +134,26 @@ def _at(values: NDArray[np.float64], places: NDArray[np.intp], *, beyond: float)
     return np.take_along_axis(padded, places, axis=1)
 
 
-def sensitivity(found: Ranked, weights: Weights, rates: Sequence[float] = RATES) -> NDArray[np.float64]:
+def sensitivity(weighed: Weighed, rates: Sequence[float] = RATES) -> NDArray[np.float64]:
     """Give the share of lesions found (B, F, R) at each FIXED IoU, with no more than each of R false ones an image.
 
-    It is that of the lowest score with no more false ones, so that it can be had; NaN without a lesion.
+    It is that of the lowest score with no more false ones, so that it can be had: equal scores go in together. NaN
+    without a lesion.
     """
-    result = np.empty((len(weights), len(FIXED_LEVELS), len(rates)))
-    lesions = (weights @ found.lesions)[:, None]
-    for place, level in enumerate(FIXED_LEVELS):
-        hits, false = hits_and_false(found, weights, level=level)
-        last = _last_allowed(false, weights.sum(axis=1), rates)
-        result[:, place] = _at(hits.astype(np.float64), last, beyond=0.0) / np.where(lesions, lesions, 1)
-    result[lesions[:, 0] == 0] = np.nan
-    return result
+    allowed = np.floor(np.multiply.outer(weighed.weights.sum(axis=1), rates)).astype(np.int64)
+    of = np.where(weighed.lesions > 0, weighed.lesions, 1)[:, None]
+    shares = [_hits_within(weighed, level, allowed) / of for level in FIXED_LEVELS]
+    return np.where(weighed.lesions[:, None, None] > 0, np.stack(shares, axis=1), np.nan)
 
 
-def hits_and_false(found: Ranked, weights: Weights, *, level: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count what is right and what is false (B, S) down to each of the S different scores."""
-    each = weights[:, found.image]
-    right, counted = found.matched[:, level], ~found.ignored[:, level]
-    ends = found.ends
-    return np.cumsum(each * (right & counted), axis=1)[:, ends], np.cumsum(each * (~right & counted), axis=1)[:, ends]
-
-
-def _last_allowed(false: NDArray[np.int64], images: NDArray[np.int64], rates: Sequence[float]) -> NDArray[np.intp]:
-    """Give the last place (B, R) with no more than each rate of false ones an image; -1 (from the end) for none."""
-    allowed = np.floor(np.multiply.outer(images, rates)).astype(np.int64)
-    return _first(false, allowed + 1) - 1
+def _hits_within(weighed: Weighed, level: int, allowed: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Count the hits (B, R) whose score lets in no more false ones than allowed (B, R)."""
+    hits, found = _hits(weighed, level), weighed.found
+    ends = found.ends[np.searchsorted(found.ends, hits.places)]  # of the hits' scores
+    last = np.searchsorted(hits.places, ends, side="right") - 1  # hit of the same score
+    down_to = weighed.down_to[:, ends] - (0 if hits.ignored is None else hits.ignored[:, ends])
+    counted = hits.hits[:, last]
+    return _at(counted.astype(np.float64), _first(down_to - counted, allowed + 1) - 1, beyond=0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,12 +169,11 @@ class Points:
 
 def operating_points(found: Ranked, lesion_free: Mask, *, level: int) -> Points:
     """Give the scores at which the sensitivities of all images are had."""
-    images = len(lesion_free)
-    _, false = hits_and_false(found, np.ones((1, images), dtype=np.int64), level=level)
-    last = _last_allowed(false, np.array([images]), RATES)[0]
-    _, elsewhere = hits_and_false(found, lesion_free[None].astype(np.int64), level=level)
+    false = ~found.matched[:, level] & ~found.ignored[:, level]
+    everywhere, elsewhere = (np.cumsum(mask)[found.ends] for mask in (false, false & lesion_free[found.image]))
     scores, free = found.score[found.ends], int(lesion_free.sum())
+    last = [int(np.searchsorted(everywhere, rate * lesion_free.size, side="right")) - 1 for rate in RATES]
     return Points(
         score=tuple(float(scores[place]) if place >= 0 else None for place in last),
-        lesion_free=tuple((int(elsewhere[0, p]) if p >= 0 else 0) / free if free else None for p in last),
+        lesion_free=tuple((int(elsewhere[p]) if p >= 0 else 0) / free if free else None for p in last),
     )

@@ -101,7 +101,9 @@ def _evaluate(
     )
     table = tabulate(tallied, matching=options.matching)
     scored = report_of(tallied, table, matching=options.matching)
-    return replace(scored, explained=explain(tallied)) if options.explain else scored, table
+    if options.explain:
+        scored = replace(scored, explained=explain(tallied, table, matching=options.matching))
+    return scored, table
 
 
 def _with_intervals(

@@ -196,7 +196,7 @@ def _froc(table: Table, category: int) -> Froc:
     found = ranking.ranked(table, category)
     if found is None:
         raise MammoprepError("A table without detections has no FROC. Give instances.json.")
-    shares = ranking.sensitivity(found, np.ones((1, len(table.names)), dtype=np.int64))[0]
+    shares = ranking.sensitivity(ranking.weigh(found, np.ones((1, len(table.names)), dtype=np.int64)))[0]
     points = [ranking.operating_points(found, table.lesion_free, level=level) for level in FIXED_LEVELS]
     return Froc(
         sensitivity=None if np.isnan(shares).any() else tuple(map(tuple, shares.tolist())),

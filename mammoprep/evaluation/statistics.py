@@ -136,7 +136,8 @@ def _ranked(table: Table, draws: Draws) -> Samples:
         place = ("detection",) if ignored else ("per_class", table.categories[number].name)
         froc = ("froc", "lesion") if ignored else ("froc", *place)
         chunks = draws.chunks(width=found.image.size)
-        pairs = [(ranking.average_precision(found, w), ranking.sensitivity(found, w)) for w in chunks]
+        weighed = (ranking.weigh(found, weights) for weights in chunks)
+        pairs = [(ranking.average_precision(each), ranking.sensitivity(each)) for each in weighed]
         values[*place, "AP"], values[*froc, "sensitivity"] = (np.concatenate(side) for side in zip(*pairs, strict=True))
     values["sweep", "AP"] = mean_of([values["per_class", table.categories[n].name, "AP"] for n in table.things])
     return values

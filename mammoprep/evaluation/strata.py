@@ -15,8 +15,8 @@ from mammoprep.panoptic import Mask
 
 UNKNOWN = "not given"
 SIZES = {
-    "size_mm2": ((pi * 5**2, pi * 10**2), ("under 79 mm2 (10 mm across)", "79 to 314 mm2", "314 mm2 (20 mm) and more")),
-    "size_px2": ((32**2, 96**2), ("under 32 x 32 px", "32 x 32 to 96 x 96 px", "96 x 96 px and more")),
+    "size_mm2": ((pi * 5**2, pi * 10**2), ("under 79 mm2", "79 to 314 mm2", "314 mm2 and more")),
+    "size_px2": ((32**2, 96**2), ("under 32 x 32 px", "32 x 32 to 96 x 96", "96 x 96 px and more")),
 }
 """Edges of the sizes and their names: the area of a disc 10 and 20 mm across, as the T stages of breast cancer divide
 diameters; COCO's in stored pixels where the spacing is unknown."""
@@ -34,7 +34,8 @@ def strata(table: Table) -> dict[str, dict[str, Stratum]]:
     found["class"] = {table.categories[number].name: of_class(table, number) for number in table.things}
     for name in SIZES:
         sizes = {title: of_size(table, *masks) for title, masks in size_masks(table, name)}
-        if any(entry.images for entry in sizes.values()):
+        sizes = {title: entry for title, entry in sizes.items() if entry.lesions or any(entry.false_positives or ())}
+        if sizes:
             found[name] = sizes
     return found
 
@@ -143,7 +144,11 @@ def _means(counts: Counts | None, classes: list[int]) -> tuple[Curve | None, Cur
 
 def _precision(table: Table, images: Mask, number: int) -> Curve | None:
     found = ranking.ranked(table, number)
-    return None if found is None else curve(ranking.average_precision(found, images[None].astype(np.int64))[0])
+    return (
+        None
+        if found is None
+        else curve(ranking.average_precision(ranking.weigh(found, images[None].astype(np.int64)))[0])
+    )
 
 
 def _sensitivity(counts: Counts | None, classes: list[int]) -> Curve | None:

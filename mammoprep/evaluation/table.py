@@ -127,11 +127,9 @@ class _Judged:
 
 def _segments(images: Sequence[ImageTally], number: Mapping[int, int], matching: Matching) -> tuple[Truths, Guesses]:
     """Give both sides' segments, scene by scene."""
-    judged = [
-        _Judged(i, number[category], scene, judge(scene, matching=matching))
-        for i, image in enumerate(images)
-        for category, scene in (image.scenes or {}).items()
-    ]
+    found = [(i, number[c], scene) for i, image in enumerate(images) for c, scene in (image.scenes or {}).items()]
+    outcomes = judge([scene for *_, scene in found], matching=matching)
+    judged = [_Judged(*each, outcome) for each, outcome in zip(found, outcomes, strict=True)]
     truths = Truths(
         *_columns(judged, [each.scene.truths for each in judged], number),
         pairs=_stack([each.outcome.pairs for each in judged], LEVELS).astype(np.int16),

@@ -153,7 +153,10 @@ def _compare(content: Inputs, case: Case, truth: Runs, ids: Runs | None) -> dict
     if ids and case.predicted:
         areas = _areas(shared, side=1)
         _check_segments(content.predictions, case.predicted, areas)
-        predicted = [replace(segment, area=areas[segment.id]) for segment in case.predicted.segments]
+        predicted = [
+            replace(segment, area=areas[segment.id]) if segment.area == panoptic.LEFT_OUT else segment
+            for segment in case.predicted.segments
+        ]
     things = [category.id for category in content.dataset.things]
     return scenes(case.truth.segments, predicted, shared, things=things)
 

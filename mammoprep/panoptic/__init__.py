@@ -35,6 +35,7 @@ from mammoprep.panoptic.png import (
     read_ids,
     read_png,
     runs_of,
+    write_classes,
     write_ids,
     write_png,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "runs_of",
     "staged",
     "write_bytes",
+    "write_classes",
     "write_ids",
     "write_json",
     "write_panoptic",

@@ -2,6 +2,7 @@
 
 import struct
 import threading
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class Runs:
 def runs_of(pixels: NDArray[Any]) -> Runs:
     """Give the runs of a map (H, W)."""
     flat = pixels.ravel()
-    changes = np.not_equal(flat[1:], flat[:-1], out=_buffer("changes", (max(flat.size - 1, 0),), np.bool_))
+    changes = np.not_equal(flat[1:], flat[:-1], out=_buffer("changes", (max(flat.size - 1, 0),)).view(np.bool_))
     starts = np.concatenate((np.zeros(min(flat.size, 1), dtype=np.intp), np.flatnonzero(changes) + 1))
     return Runs((pixels.shape[0], pixels.shape[1]), flat[starts].astype(np.int64), starts)
 
@@ -65,7 +66,7 @@ def read_id_runs(path: Path) -> Runs:
     """Read the map of segment ids that `write_ids` wrote, as runs."""
     red_green_blue = _decode_ids(path, keep=True)
     height, width, _ = red_green_blue.shape
-    with_alpha = _buffer("ids", (height, width, 4), np.uint8)
+    with_alpha = _buffer("ids", (height, width, 4))
     runs = runs_of(cv2.cvtColor(red_green_blue, cv2.COLOR_RGB2RGBA, dst=with_alpha).view("<i4")[..., 0])
     return replace(runs, values=runs.values & MAX_ID)
 
@@ -85,9 +86,18 @@ def _decode_ids(path: Path, *, keep: bool = False) -> NDArray[np.uint8]:
     return red_green_blue
 
 
-def write_png(path: Path, pixels: NDArray[Any]) -> None:
-    """Write a grey (H, W) or BGR (H, W, 3) array of 8 or 16 bits as PNG."""
+def write_classes(path: Path, classes: NDArray[np.uint8]) -> None:
+    """Write a map of class ids (H, W), 0 … 255, as a grey PNG of 8 bits."""
+    write_png(path, classes, row_filter=cv2.IMWRITE_PNG_FILTER_NONE)
+
+
+def write_png(path: Path, pixels: NDArray[Any], *, row_filter: int | None = None) -> None:
+    """Write a grey (H, W) or BGR (H, W, 3) array of 8 or 16 bits as PNG.
+
+    Rows of grey are filtered by the row above, which suits pictures; those of colours, which are ids, are not.
+    """
     filtered = cv2.IMWRITE_PNG_FILTER_UP if pixels.ndim == 2 else cv2.IMWRITE_PNG_FILTER_NONE
+    filtered = filtered if row_filter is None else row_filter
     how = (cv2.IMWRITE_PNG_FILTER, filtered, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
     done, data = cv2.imencode(".png", pixels, how)
     if not done:
@@ -104,32 +114,64 @@ def read_png(path: Path) -> NDArray[Any]:
 def _decode(path: Path, *, keep: bool = False) -> NDArray[Any]:
     """Decode a PNG, colours as RGB; OpenCV would print lines of its own for a damaged one.
 
-    With `keep` the pixels lie in memory that this thread's next call fills again.
+    With `keep` the pixels may lie in memory that this thread's next call fills again: new memory costs more time.
     """
-    if not path.is_file():
-        raise MissingFileError(path, hint="panoptic.json names it; was the folder copied whole?")
-    data = path.read_bytes()
     try:
-        if _END not in data[-1024:] or len(data) < 26:
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise MissingFileError(path, hint="panoptic.json names it; was the folder copied whole?") from error
+    try:
+        if _END not in data[-1024:]:
             raise ValueError("torn")
-        pixels: NDArray[Any] = imagecodecs.png_decode(data, out=_room_for(data) if keep else None)
+        pixels: NDArray[Any] | None = _inflate(data) if keep else None
+        return imagecodecs.png_decode(data) if pixels is None else pixels
     except (RuntimeError, ValueError) as error:  # imagecodecs' own error is a RuntimeError
         raise MammoprepError(f"{path} is not a readable PNG. Write it again.") from error
-    return pixels
 
 
-def _room_for(data: bytes) -> NDArray[np.uint8] | None:
-    """Give memory for an 8-bit grey or RGB PNG of this size, None for other kinds (PNG, IHDR chunk)."""
-    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
-    if depth != 8 or colour not in (0, 2) or width * height > _LARGEST:
+def _inflate(data: bytes) -> NDArray[np.uint8] | None:
+    """Decode an 8-bit grey or RGB PNG without row filters, as `write_ids` and `write_classes` write; None for others.
+
+    libdeflate takes an eighth of the time that libpng takes for a map of segments (examples/benchmarks/evaluate.py).
+    PNG (third edition), clauses 5.3 (chunks), 9.2 (filters) and 11.2.1 (IHDR).
+    """
+    chunks = _chunks(data)
+    if not chunks or chunks[0][0] != b"IHDR" or {kind for kind, _ in chunks} != {b"IHDR", b"IDAT", b"IEND"}:
         return None
-    return _buffer("rgb", (height, width, 3), np.uint8) if colour else _buffer("grey", (height, width), np.uint8)
+    width, height, depth, colour, *methods = struct.unpack(">IIBBBBB", chunks[0][1])
+    if depth != 8 or colour not in (0, 2) or any(methods) or not 0 < width * height <= _LARGEST:
+        return None
+    channels = 3 if colour else 1
+    rows = _buffer(f"rows of {channels}", (height, width * channels + 1))
+    decode: Any = imagecodecs.deflate_decode  # whose stub knows no arrays
+    try:
+        filled = decode(b"".join(content for kind, content in chunks if kind == b"IDAT"), out=rows.ravel()).size
+    except (RuntimeError, ValueError):
+        return None
+    if filled < rows.size or rows[:, 0].any():
+        return None
+    pixels = rows[:, 1:]
+    return pixels.reshape(height, width, channels) if colour else pixels
 
 
-def _buffer(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-    """Give this thread's array of that name, anew only where its shape changes: new memory costs more than decoding."""
-    kept: NDArray[Any] | None = getattr(_kept, name, None)
+def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Give the type and content of each chunk; none at all where one is torn or its checksum wrong."""
+    chunks, place = [], 8
+    while place < len(data):
+        length = int.from_bytes(data[place : place + 4])
+        kind, content = data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
+        check = data[place + 8 + length : place + 12 + length]
+        if len(check) < 4 or zlib.crc32(content, zlib.crc32(kind)) != int.from_bytes(check):
+            return []
+        chunks.append((kind, content))
+        place += 12 + length
+    return chunks
+
+
+def _buffer(name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Give this thread's bytes of that name, anew only where their shape changes."""
+    kept: NDArray[np.uint8] | None = getattr(_kept, name, None)
     if kept is None or kept.shape != shape:
-        kept = np.empty(shape, dtype=dtype)
+        kept = np.empty(shape, dtype=np.uint8)
         setattr(_kept, name, kept)
     return kept

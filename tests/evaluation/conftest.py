@@ -91,7 +91,7 @@ def write_predictions(root: Path, scenes: Sequence[Scene]) -> Path:
         for entry in instances_of(scene.predicted, number):
             results.append({**entry, "score": scene.scores.get(entry.pop("letter"), 0.5)})
         classes = np.vectorize({**CLASS_OF, "_": 0}.get)(letters(scene.predicted)).astype(np.uint8)
-        panoptic.write_png(root / "semantic" / f"case-{number}.png", classes)
+        panoptic.write_classes(root / "semantic" / f"case-{number}.png", classes)
     (root / "instances.json").write_text(json.dumps(results))
     return root
 

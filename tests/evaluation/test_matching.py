@@ -25,7 +25,7 @@ def scene_of(ious):
 
 def totals(ious, matching="one-to-one"):
     """Give TP, FP, FN and the summed IoU (T,) each."""
-    found = judge(scene_of(ious), matching=matching)
+    found = judge([scene_of(ious)], matching=matching)[0]
     return (
         found.pairs.sum(axis=0),
         found.false.sum(axis=0),
@@ -73,7 +73,7 @@ def best_sum(ious, threshold, row=0, taken=frozenset()):
 
 def matched(ious, threshold, matching="one-to-one"):
     """Give the matched (row, column) pairs at one threshold."""
-    return [tuple(p) for p in np.argwhere(pair(np.array(ious), matching=matching, thresholds=[threshold])[0])]
+    return [tuple(p) for p in np.argwhere(pair(np.array(ious)[None], matching=matching, thresholds=[threshold])[0, 0])]
 
 
 def test_thresholds_are_exact_decimals():
@@ -134,7 +134,7 @@ def test_paper_counts_every_pair_above_the_threshold():
 @given(SEEDS, st.sampled_from([0.05, 0.1, 0.2, 0.3, 0.5]))
 def test_assignment_is_the_optimum_over_all_assignments(seed, threshold):
     ious = random_ious(seed)
-    pairs = pair(ious, matching="one-to-one", thresholds=[threshold])[0]
+    pairs = pair(ious[None], matching="one-to-one", thresholds=[threshold])[0, 0]
     assert pairs.sum(axis=0).max(initial=0) <= 1
     assert pairs.sum(axis=1).max(initial=0) <= 1
     assert (ious[pairs] > threshold).all()
@@ -244,10 +244,10 @@ def test_image_without_lesions_has_no_scene_for_them():
 def test_outcome_names_the_partner_and_what_is_taken_twice():
     """As published prediction 0 counts for both lesions, and lesion 1 is found twice."""
     ious = np.array([[0.3, 0.0], [0.2, 0.4]])
-    found = judge(scene_of(ious), matching="paper", thresholds=[0.1])
+    found = judge([scene_of(ious)], matching="paper", thresholds=[0.1])[0]
     assert found.pairs[:, 0].tolist() == [1, 2]
     assert found.iou[:, 0].tolist() == pytest.approx([0.3, 0.6])
     assert found.partner[:, 0].tolist() == [0, 1]
     assert found.repeated[:, 0].tolist() == [1, 0]
-    found = judge(scene_of(ious), matching="one-to-one", thresholds=[0.1])
+    found = judge([scene_of(ious)], matching="one-to-one", thresholds=[0.1])[0]
     assert (found.partner[:, 0].tolist(), found.repeated.sum()) == ([0, 1], 0)
