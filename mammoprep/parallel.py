@@ -1,9 +1,11 @@
 """The same call for many items: on threads of this machine, or on the workers of a Dask cluster."""
 
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from mammoprep.errors import MammoprepError
 
@@ -62,14 +64,23 @@ def _connect(address: str) -> Any:
         from distributed import Client
     except ImportError as error:
         raise MammoprepError("--cluster needs Dask. Type: pip install 'mammoprep[cluster]'") from error
+    _check_reachable(address)
     make: Any = Client
-    try:
-        client = make(address, timeout=PATIENCE_S, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise MammoprepError(
-            f"No Dask scheduler answers at {address}. Start `dask scheduler`, and name it as tcp://HOST:PORT."
-        ) from error
+    client = make(address, timeout=PATIENCE_S, set_as_default=False)
     if not client.scheduler_info()["workers"]:
         client.close()
         raise MammoprepError(f"The Dask scheduler at {address} has no workers. Start `dask worker {address}`.")
     return client
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nobody listens: a Dask client that cannot connect goes on complaining after its error."""
+    try:
+        place = urlsplit(address)
+        if place.scheme not in ("tcp", "tls") or place.hostname is None or place.port is None:
+            raise ValueError("no tcp://HOST:PORT")
+        socket.create_connection((place.hostname, place.port), timeout=PATIENCE_S).close()
+    except (OSError, ValueError) as error:
+        raise MammoprepError(
+            f"No Dask scheduler answers at {address}. Start `dask scheduler`, and name it as tcp://HOST:PORT."
+        ) from error

@@ -137,3 +137,46 @@ def test_predictions_for_other_images_are_refused(tmp_path):
     with pytest.raises(MammoprepError, match="predictions has no image"):
         gallery.write_overlays(root, tmp_path / "out", predictions=predictions)
     assert not (tmp_path / "out").exists()
+
+
+def write_predictions(root, scores):
+    """Predictions of the first image: the lesion, detections with these scores, and heat where the lesion is."""
+    write_folder(root, lesions={"a": True})
+    (root / "heatmaps").mkdir()
+    panoptic.write_png(root / "heatmaps" / "a.png", np.where(lesion_map() == 1, 255, 0).astype(np.uint8))
+    code = panoptic.encode_rle(lesion_map() == 1)
+    entries = [{"image_id": 1, "category_id": 1, "segmentation": code, "score": score} for score in scores]
+    panoptic.write_json(root / "instances.json", entries)
+    return root
+
+
+def test_panels_show_what_is_there(tmp_path):
+    dataset = write_folder(tmp_path / "dataset", lesions={"a": True, "b": False})
+    shown = gallery.panels(dataset, write_predictions(tmp_path / "predictions", [0.9]), "a")
+    assert list(shown) == ["image", "ground truth", "panoptic", "instances", "heat map"]
+    assert {panel.shape for panel in shown.values()} == {(gallery.SMALL_HEIGHT, 320, 3)}
+    assert np.all(shown["image"] == 100)
+    for title in ("ground truth", "panoptic", "instances"):
+        assert (shown[title] == ORANGE).all(axis=2).any()
+    centre, corner = shown["heat map"][240, 160], shown["heat map"][10, 10]
+    assert tuple(corner) == (100, 100, 100)
+    assert tuple(centre) != (100, 100, 100)
+
+
+def test_panels_without_a_piece_are_none(tmp_path):
+    dataset = write_folder(tmp_path / "dataset", lesions={"a": True})
+    (tmp_path / "nothing").mkdir()
+    shown = gallery.panels(dataset, tmp_path / "nothing", "a")
+    assert [title for title, panel in shown.items() if panel is None] == ["panoptic", "instances", "heat map"]
+
+
+def test_detections_of_next_to_no_score_are_not_drawn(tmp_path):
+    dataset = write_folder(tmp_path / "dataset", lesions={"a": True})
+    shown = gallery.panels(dataset, write_predictions(tmp_path / "predictions", [0.09]), "a")
+    assert np.array_equal(shown["instances"], shown["image"])
+
+
+def test_panels_of_an_image_that_is_not_there_are_refused(tmp_path):
+    dataset = write_folder(tmp_path / "dataset", lesions={"a": True})
+    with pytest.raises(MammoprepError, match="has no image z"):
+        gallery.panels(dataset, dataset, "z")

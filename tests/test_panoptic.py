@@ -6,6 +6,7 @@ import os
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -423,3 +424,100 @@ def test_a_damaged_png_is_one_line_and_prints_nothing(tmp_path, capfd):
         with pytest.raises(MammoprepError, match="is not a readable PNG"):
             panoptic.read_png(tmp_path / "a.png")
     assert capfd.readouterr() == ("", "")
+
+
+# Runs
+
+
+@pytest.mark.parametrize(
+    ("pixels", "values", "starts"),
+    [
+        ([[5, 5, 7], [7, 7, 5]], [5, 7, 5], [0, 2, 5]),
+        ([[3]], [3], [0]),
+        ([[1], [1], [2]], [1, 2], [0, 2]),
+        (np.zeros((0, 4)), [], []),
+    ],
+)
+def test_runs_worked_by_hand(pixels, values, starts):
+    runs = panoptic.runs_of(np.array(pixels, dtype=np.uint8))
+    assert (runs.values.tolist(), runs.starts.tolist()) == (values, starts)
+    assert runs.lengths.sum() == np.size(pixels)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_runs_of_a_written_map_are_the_map(tmp_path_factory, seed):
+    """Ids that differ in one channel alone, or in all; two sizes in turn, so that memory is used again."""
+    generator = np.random.default_rng(seed)
+    for _ in range(2):
+        kinds = generator.choice([0, 1, 2, 256, 257, 65536, 2**24 - 1], size=3)
+        ids = kinds[generator.integers(0, 3, generator.integers(1, 20, 2))].astype(np.int32)
+        path = tmp_path_factory.mktemp("runs") / "a.png"
+        panoptic.write_ids(path, ids)
+        runs = panoptic.read_id_runs(path)
+        assert runs.shape == ids.shape
+        assert (np.repeat(runs.values, runs.lengths).reshape(ids.shape) == ids).all()
+        classes = (ids % 251).astype(np.uint8)
+        panoptic.write_classes(path, classes)
+        runs = panoptic.read_class_runs(path)
+        assert (np.repeat(runs.values, runs.lengths).reshape(ids.shape) == classes).all()
+        assert (panoptic.read_png(path) == classes).all()
+
+
+@pytest.mark.parametrize("filters", range(5))
+def test_png_with_row_filters_has_the_same_runs(tmp_path, filters):
+    """As other tools write them: OpenCV with each of the five filters, and Pillow."""
+    ids = np.random.default_rng(filters).integers(0, 2**24, (9, 7), dtype=np.int32)
+    ids[3:6] = 77
+    names = ("NONE", "SUB", "UP", "AVG", "PAETH")
+    how = (cv2.IMWRITE_PNG_FILTER, getattr(cv2, f"IMWRITE_PNG_FILTER_{names[filters]}"))
+    red_green_blue = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), red_green_blue[..., ::-1], how)
+    PIL.Image.fromarray(red_green_blue).save(tmp_path / "b.png", optimize=bool(filters % 2))
+    for name in ("a.png", "b.png"):
+        runs = panoptic.read_id_runs(tmp_path / name)
+        assert (np.repeat(runs.values, runs.lengths).reshape(ids.shape) == ids).all()
+
+
+def test_decoded_pixels_are_not_lost_to_the_next_call(tmp_path):
+    """Maps that are given away have memory of their own."""
+    for name, value in (("a", 1), ("b", 2)):
+        panoptic.write_ids(tmp_path / f"{name}.png", np.full((4, 4), value, np.int32))
+    first = panoptic.read_ids(tmp_path / "a.png")
+    runs = panoptic.read_id_runs(tmp_path / "a.png")
+    panoptic.read_ids(tmp_path / "b.png"), panoptic.read_id_runs(tmp_path / "b.png")
+    assert first.tolist() == [[1] * 4] * 4
+    assert runs.values.tolist() == [1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_damaged_map_is_refused_or_unchanged(tmp_path_factory, seed):
+    """A byte flipped anywhere: the checksums tell, or it lay where nothing is read."""
+    generator = np.random.default_rng(seed)
+    path = tmp_path_factory.mktemp("damaged") / "a.png"
+    ids = np.arange(400, dtype=np.int32).reshape(20, 20) * 300
+    panoptic.write_ids(path, ids)
+    data = bytearray(path.read_bytes())
+    data[generator.integers(0, len(data))] ^= int(generator.integers(1, 256))
+    path.write_bytes(data)
+    try:
+        runs = panoptic.read_id_runs(path)
+    except MammoprepError as error:
+        assert "is not a readable PNG" in str(error) or "is no RGB PNG" in str(error)  # noqa: PT017
+    else:
+        assert (np.repeat(runs.values, runs.lengths).reshape(ids.shape) == ids).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, "colour"])
+def test_map_of_classes_that_is_not_grey_of_8_bits_is_refused(tmp_path, dtype):
+    pixels = np.zeros((3, 4, 3), np.uint8) if dtype == "colour" else np.zeros((3, 4), dtype)
+    panoptic.write_png(tmp_path / "a.png", pixels)
+    with pytest.raises(MammoprepError, match=r"a\.png is no grey PNG of 8 bits"):
+        panoptic.read_class_runs(tmp_path / "a.png")
+
+
+def test_segment_without_area_and_box_is_read(tmp_path):
+    """As detectron2 and Mask2Former write their predictions."""
+    segment = panoptic.Segment.from_json({"id": 3, "category_id": 1, "isthing": True})
+    assert (segment.area, segment.bbox) == (panoptic.LEFT_OUT, (0, 0, 0, 0))

@@ -14,12 +14,8 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of the table.")]
 
-Cluster = Annotated[
-    str | None,
-    typer.Option(
-        metavar="tcp://HOST:PORT", help="Run on the workers of this Dask scheduler, which see the same folders."
-    ),
-]
+CLUSTER_HELP = "Run on the workers of this Dask scheduler, which see the same folders."
+Cluster = Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help=CLUSTER_HELP)]
 
 
 def stdout() -> "Console":

@@ -64,6 +64,7 @@ class Common:
         int | None, _mask("Smaller components, in native pixels, are left out.", show_default="150")
     ] = None
     workers: Annotated[int | None, _run("Processes.", show_default="cores, capped by free memory")] = None
+    cluster: Annotated[str | None, _run(console.CLUSTER_HELP, metavar="tcp://HOST:PORT")] = None
     resume: Annotated[bool, _run("Go on with an interrupted run.", "--resume")] = False
     overwrite: Annotated[bool, _run("Replace OUT, or an interrupted run.", "--overwrite")] = False
     limit: Annotated[int | None, _run("Take only the first N images.", show_default="all")] = None
@@ -96,7 +97,8 @@ class Common:
                 "--resume goes on with an interrupted run, --overwrite begins anew. Say only --resume."
             )
         existing: Literal["refuse", "resume", "overwrite"] = "resume" if self.resume else "refuse"
-        return Work(workers=self.workers, existing="overwrite" if self.overwrite else existing, on_progress=move)
+        existing = "overwrite" if self.overwrite else existing
+        return Work(workers=self.workers, cluster=self.cluster, existing=existing, on_progress=move)
 
 
 def _with_common(command: Callable[..., int]) -> Callable[..., int]:

@@ -58,10 +58,12 @@ class Options:
 class Work:
     """How the work is done, which changes no byte of the result.
 
-    `workers` None means as many as cores and free memory allow. `on_progress` is told (done, total) in images.
+    `workers` None means as many as cores and free memory allow; `cluster` is the address of the Dask scheduler whose
+    workers do it instead. `on_progress` is told (done, total) in images.
     """
 
     workers: int | None = None
+    cluster: str | None = None
     existing: Existing = "refuse"
     on_progress: Callable[[int, int], None] | None = None
 

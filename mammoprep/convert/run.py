@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,9 @@ def _make_cases(records: list[Record], job: Job, *, journal: Journal, work: Work
     count = min(work.workers or workers.count(len(tasks)), max(1, len(tasks)))
     report = work.on_progress or (lambda done, total: None)
     report(len(done), len(records))
-    with closing(workers.make_all(tasks, job=job, workers=count)) as cases:
+    if work.cluster:  # whose workers stand in other folders
+        job = replace(job, root=job.root.resolve())
+    with closing(workers.make_all(tasks, job=job, workers=count, cluster=work.cluster)) as cases:
         for finished, case in enumerate(cases, start=len(done) + 1):
             journal.append(case.to_json())
             report(finished, len(records))

@@ -8,6 +8,7 @@ from pathlib import Path
 import joblib
 import psutil
 
+from mammoprep import parallel
 from mammoprep.convert import case
 from mammoprep.convert.case import Case, Job
 from mammoprep.errors import MammoprepError
@@ -36,8 +37,15 @@ def _free_memory() -> int:
         return free
 
 
-def make_all(tasks: Sequence[tuple[int, Record]], *, job: Job, workers: int) -> Generator[Case]:
+def make_all(
+    tasks: Sequence[tuple[int, Record]], *, job: Job, workers: int, cluster: str | None = None
+) -> Generator[Case]:
     """Yield the Case of each numbered record as it is done, in any order."""
+    if cluster:
+        calls = (joblib.delayed(case.make)(record, number=number, job=job) for number, record in tasks)
+        with parallel.on_cluster(cluster):
+            yield from joblib.Parallel(n_jobs=-1, return_as="generator_unordered")(calls)
+        return
     if workers == 1:
         yield from (case.make(record, number=number, job=job) for number, record in tasks)
         return

@@ -14,7 +14,7 @@ from mammoprep.evaluation import inputs
 from mammoprep.evaluation.detections import Ranking, rank
 from mammoprep.evaluation.inputs import Case, Facts, Inputs
 from mammoprep.evaluation.matching import VOID, Scene, overlaps, scenes
-from mammoprep.panoptic import Category, Image, Runs
+from mammoprep.panoptic import LEFT_OUT, Category, Image, Runs
 
 CHUNK = 16
 """Images that one call takes: enough that setting up COCOeval does not count, few enough to share among workers."""
@@ -72,8 +72,10 @@ def tally(
     An image without a prediction, or with a PNG that cannot be read, raises MammoprepError; with `missing_as_empty`
     it is scored as if nothing had been predicted.
     """
+    if workers.cluster:  # whose workers stand in other folders
+        dataset, predictions = dataset.resolve(), predictions.resolve()
     content = inputs.load(dataset, predictions, image_ids=image_ids, missing_as_empty=missing_as_empty)
-    cases, plain = content.cases, replace(content, cases=())
+    cases, plain = content.cases, replace(content, cases=(), dataset=replace(content.dataset, images=()))
     chunks = [cases[start : start + CHUNK] for start in range(0, len(cases), CHUNK)]
     images: list[ImageTally] = []
     work = partial(_tally_cases, plain, missing_as_empty=missing_as_empty)
@@ -154,7 +156,7 @@ def _compare(content: Inputs, case: Case, truth: Runs, ids: Runs | None) -> dict
         areas = _areas(shared, side=1)
         _check_segments(content.predictions, case.predicted, areas)
         predicted = [
-            replace(segment, area=areas[segment.id]) if segment.area == panoptic.LEFT_OUT else segment
+            replace(segment, area=areas[segment.id]) if segment.area == LEFT_OUT else segment
             for segment in case.predicted.segments
         ]
     things = [category.id for category in content.dataset.things]
@@ -201,14 +203,22 @@ def _areas(shared: Mapping[tuple[int, int], int], *, side: int) -> dict[int, int
 
 def _check_segments(root: Path, image: Image, areas: Mapping[int, int]) -> None:
     """Refuse segments_info that list other segments, or other areas, than the PNG shows."""
-    listed = {
-        segment.id: areas.get(segment.id, 0) if segment.area == panoptic.LEFT_OUT else segment.area
-        for segment in image.segments
-    }
+    listed = {segment.id: segment.area for segment in image.segments}
     shown = {segment_id: area for segment_id, area in areas.items() if segment_id != VOID}
-    if listed != shown:
-        wrong = min(key for key in listed.keys() | shown.keys() if listed.get(key) != shown.get(key))
-        raise MammoprepError(
-            f"{root}: segment {wrong} of image {image.name} has {listed.get(wrong, 0)} pixels in panoptic.json and "
-            f"{shown.get(wrong, 0)} in the PNG. Write both again from the same map."
-        )
+    wrong = [
+        segment_id
+        for segment_id in sorted(listed.keys() | shown.keys())
+        if listed.get(segment_id) != shown.get(segment_id)
+        and not (listed.get(segment_id) == LEFT_OUT and segment_id in shown)
+    ]
+    if not wrong:
+        return
+    said, seen = listed.get(wrong[0], 0), shown.get(wrong[0], 0)
+    what = (
+        "is in panoptic.json and not in the PNG"
+        if said == LEFT_OUT
+        else (f"has {said} pixels in panoptic.json and {seen} in the PNG")
+    )
+    raise MammoprepError(
+        f"{root}: segment {wrong[0]} of image {image.name} {what}. Write both again from the same map."
+    )

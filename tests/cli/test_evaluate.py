@@ -74,6 +74,35 @@ def test_sweep_shows_all_thresholds_and_draws_the_figure(dataset, predictions, t
     assert names == ["scores.json", "sweep.pdf", "sweep.png", "tables.npz"]
 
 
+def test_figures_and_explanation_are_drawn_and_printed(trained, dataset, capsys):
+    """Two patients a fold: image k and k + 3 are of one patient each."""
+    rows = [f"case-{n},patient-{n},CC" for n in range(1, 7)]
+    (dataset / "cases.csv").write_text("\n".join(["image_id,patient_id,view", *rows, ""]))
+    assert run(trained, "--figures", "--explain-threshold", "--resamples", "20") == 0
+    text = capsys.readouterr().out
+    for title in ("95 % intervals, 20 bootstraps over 6 patients", "class ignored", "BI-RADS 3", "view CC"):
+        assert title in text
+    assert "PQ(t) under both matchings, all: 6 lesions" in text
+    names = {path.name for path in (trained / "evaluation").iterdir()}
+    drawn = {f"{name}.{kind}" for name in ("sweep", "strata", "explain-threshold", "cases") for kind in ("png", "pdf")}
+    assert names == drawn | {"scores.json", "tables.npz"}  # no FROC and no precision-recall: there are no instances
+    content = json.loads((trained / "evaluation" / "scores.json").read_text())
+    low, high = content["intervals"]["sweep"]["PQ"][0]
+    assert low <= content["sweep"]["PQ"][0] <= high
+    assert content["intervals"]["resamples"] == 20
+
+
+def test_no_bootstrap_is_said(dataset, predictions, capsys):
+    assert run(dataset, predictions, "--resamples", "0", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["intervals"], content["not_given"]["intervals"]) == (None, "no bootstrap was asked for")
+
+
+def test_intervals_without_patients_are_said(dataset, predictions, capsys):
+    assert run(dataset, predictions) == 0
+    assert "intervals (cases.csv does not give the patient of every image)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_without_out_nothing_is_written(dataset, predictions, tmp_path, capsys):
     before = sorted(tmp_path.rglob("*"))
     assert run(dataset, predictions, "--json") == 0
@@ -130,6 +159,9 @@ def test_predictions_of_a_part_need_a_word(dataset, predictions, capsys):
         (["{dataset}", "{predictions}", "--on", "{dataset}"], "--on names the data set of a RUN"),
         (["{dataset}", "{predictions}", "--matching", "papers"], "paper"),
         (["{dataset}", "{predictions}", "--workers", "0"], "--workers"),
+        (["{dataset}", "{predictions}", "--resamples", "-1"], "--resamples"),
+        (["{dataset}", "{predictions}", "--figures"], "--figures needs a folder to draw into. Say --out DIR."),
+        (["{dataset}", "{predictions}", "--cluster", "here"], "No Dask scheduler answers at here"),
         (["{dataset}", "{predictions}", "--out", "{dataset}/panoptic.json"], "is a file"),
         (["{dataset}", "{predictions}", "--out", "{dataset}/panoptic.json/deeper"], "could not be written"),
     ],

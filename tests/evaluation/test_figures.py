@@ -1,10 +1,16 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from mammoprep.errors import MammoprepError
+from mammoprep.evaluation import figures
+from mammoprep.evaluation.explain import explain
 from mammoprep.evaluation.figures import sweep
 from mammoprep.evaluation.scores import over_folds, score
+from mammoprep.evaluation.statistics import intervals
+from mammoprep.evaluation.table import tabulate
 from mammoprep.evaluation.tally import tally
 
 LESION = ["mmmm", "mmmm", "...."]
@@ -46,3 +52,51 @@ def test_report_without_curves_is_refused(write, scene, tmp_path):
     with pytest.raises(MammoprepError, match="neither PQ nor AP"):
         sweep(report, tmp_path / "sweep.png")
     assert not (tmp_path / "sweep.png").exists()
+
+
+def evaluated(write, scene, *drawn):
+    tallied = tally(*write(*(scene(*pair) for pair in drawn)))
+    table = tabulate(tallied, matching="one-to-one")
+    report = score(tallied)
+    found = intervals([table], resamples=50)
+    return replace(report, intervals=found, explained=explain(tallied, table, matching="one-to-one")), table
+
+
+DRAWN = ((LESION, LESION), (LESION, HALF), (["cccc", "cccc", "...."], HALF), (["....", "....", "...."], HALF))
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf"])
+def test_every_figure_is_drawn_and_gives_the_same_bytes(write, scene, tmp_path, ending):
+    report, table = evaluated(write, scene, *DRAWN)
+    for turn in ("one", "two"):
+        (tmp_path / turn).mkdir()
+        figures.sweep(report, tmp_path / turn / f"sweep.{ending}")
+        figures.precision_recall([table], tmp_path / turn / f"precision-recall.{ending}")
+        figures.froc(report, [table, table], tmp_path / turn / f"froc.{ending}")
+        figures.strata(report, tmp_path / turn / f"strata.{ending}")
+        figures.explain(report.explained, tmp_path / turn / f"explain.{ending}")
+        panel = np.full((40, 30, 3), 90, np.uint8)
+        rows = [("best", {"image": panel, "heat map": None}), ("worst", {"image": panel, "heat map": panel})]
+        figures.cases(rows, tmp_path / turn / f"cases.{ending}")
+    drawn = sorted((tmp_path / "one").iterdir())
+    assert len(drawn) == 6
+    assert all(path.read_bytes() == (tmp_path / "two" / path.name).read_bytes() for path in drawn)
+    assert len({path.read_bytes() for path in drawn}) == 6
+
+
+def test_curves_of_folds_are_their_mean(write, scene):
+    """The lesion is found in one fold (sensitivity 1 everywhere) and in the other not at all."""
+    (_, hit), (_, missed) = (
+        evaluated(write, scene, (LESION, guess), (LESION, guess)) for guess in (LESION, ["....", "....", "...."])
+    )
+    curves = dict(figures._each_class([hit, missed], figures._sensitivity_of))
+    assert curves["mass"] == pytest.approx(0.5)
+    assert curves.keys() == {"all lesions, class ignored", "mass"}  # of calc there is nothing
+    assert dict(figures._each_class([hit], figures._precision_of))["mass"] == pytest.approx(1.0)
+
+
+def test_strata_without_panoptic_predictions_are_refused(write, scene, tmp_path):
+    dataset, predictions = write(scene(LESION, LESION))
+    (predictions / "panoptic.json").unlink()
+    with pytest.raises(MammoprepError, match="no PQ to draw"):
+        figures.strata(score(tally(dataset, predictions)), tmp_path / "strata.png")

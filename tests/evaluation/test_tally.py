@@ -164,3 +164,68 @@ def test_classes_of_a_semantic_map_are_mapped_by_name(pair, edit):
     found = score(tally(*pair)).scores
     assert found.dice.per_class == {"mass": 0.0, "calc": 0.0}
     assert found.dice.per_image == pytest.approx((1 + 0.5 + 0 + 0) / 4)
+
+
+def test_prediction_without_areas_and_boxes_is_scored_alike(pair, edit):
+    """detectron2 and Mask2Former write neither; the PNG tells."""
+    before = score(tally(*pair)).to_json()
+
+    def strip(content):
+        for annotation in content["annotations"]:
+            for segment in annotation["segments_info"]:
+                segment.pop("area"), segment.pop("bbox")
+                segment["isthing"] = segment["category_id"] != 3
+
+    edit(pair[1] / "panoptic.json", strip)
+    assert score(tally(*pair)).to_json() == before
+
+
+def test_segment_without_area_that_the_png_lacks_is_named(pair, edit):
+    def add(content):
+        content["annotations"][0]["segments_info"].append({"id": 5, "category_id": 1})
+
+    edit(pair[1] / "panoptic.json", add)
+    with pytest.raises(MammoprepError, match="segment 5 of image case-1 is in panoptic.json and not in the PNG"):
+        tally(*pair)
+
+
+def test_data_set_without_areas_is_refused(pair, edit):
+    edit(pair[0] / "panoptic.json", lambda c: c["annotations"][0]["segments_info"][0].pop("area") and None)
+    with pytest.raises(MammoprepError, match="size or area that is no whole number above 0"):
+        tally(*pair)
+
+
+def test_order_of_the_files_entries_does_not_move_equal_scores(pair, edit):
+    """All scores are 0.5: images in another order in either file, AP to the last digit the same."""
+    before = score(tally(*pair)).to_json()
+
+    def turn(content):
+        return content[::-1]
+
+    def turn_lists(content):
+        return {key: value[::-1] for key, value in content.items()}
+
+    edit(pair[1] / "instances.json", turn)
+    for side in pair:
+        edit(side / "panoptic.json", turn_lists)
+    edit(pair[0] / "instances.json", turn_lists)
+    assert score(tally(*pair)).to_json() == before
+
+
+def test_lesion_free_is_what_has_no_finding_at_all(pair):
+    """cases.csv tells of a finding of no class on image 4; image 3 is said to be lesion-free and is not."""
+    (pair[0] / "cases.csv").write_text("image_id,lesion_free\ncase-3,1\ncase-4,0\n")
+    assert [image.lesion_free for image in tally(*pair).images] == [False] * 4
+    (pair[0] / "cases.csv").write_text("image_id,lesion_free\ncase-3,1\ncase-4,1\n")
+    assert [image.lesion_free for image in tally(*pair).images] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("row", "square_mm"),
+    [("0.085,0.5,0.25", 0.085**2 / 0.125), ("0.1,1,1", 0.1**2), (",1,1", None), ("0.1,0,1", None), ("x,1,1", None)],
+)
+def test_area_of_a_stored_pixel(pair, row, square_mm):
+    """A native pixel has the spacing squared; stored = native · scale."""
+    (pair[0] / "cases.csv").write_text(f"image_id,pixel_spacing_mm,scale_x,scale_y\ncase-1,{row}\n")
+    found = tally(*pair, image_ids=[1]).images[0].facts.square_mm
+    assert np.isnan(found) if square_mm is None else found == pytest.approx(square_mm)

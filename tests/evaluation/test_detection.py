@@ -1,0 +1,127 @@
+"""Scores that ignore the class, FROC in the report, lesion-free images, and the thesis's smoothed overlap, by hand."""
+
+import numpy as np
+import pytest
+
+from mammoprep.evaluation.matching import THRESHOLDS
+from mammoprep.evaluation.pixel_overlap import BETA
+from mammoprep.evaluation.scores import over_folds, score
+from mammoprep.evaluation.tally import tally
+
+BLANK = ["....."] * 5
+MASS = ["mmmm.", "mmmm.", "mmmm.", "mmmm.", "....."]
+CALC = [row.replace("m", "c") for row in MASS]
+HALF = ["mm...", "mm...", "mm...", "mm...", "....."]
+NOWHERE = ["....m", "....m", ".....", ".....", "....."]
+
+
+@pytest.fixture
+def report(write, scene):
+    def score_scenes(*drawn, matching="one-to-one", scores=()):
+        scenes = [scene(*pair, dict(scores)) for pair in drawn]
+        return score(tally(*write(*scenes)), matching=matching)
+
+    return score_scenes
+
+
+def test_right_place_in_the_wrong_class_is_right_with_the_class_ignored(report):
+    found = report((MASS, CALC)).scores
+    assert (found.per_class["mass"].FN[0], found.per_class["calc"].FP[0]) == (1, 1)
+    assert found.sweep.PQ[0] == 0.0
+    assert (found.detection.TP[0], found.detection.FP[0], found.detection.FN[0]) == (1, 0, 0)
+    assert found.detection.PQ == found.detection.RQ == found.detection.SQ == (1.0,) * 18
+    assert min(found.detection.AP) == pytest.approx(1.0)
+
+
+def test_two_predictions_of_other_classes_on_one_lesion_count_once_with_the_class_ignored(report):
+    """The mass is found by its left half (IoU 1/2); its right half, taken for calcification, is false."""
+    found = report((MASS, ["mmcc.", "mmcc.", "mmcc.", "mmcc.", "....."])).scores.detection
+    assert (found.TP[0], found.FP[0], found.FN[0]) == (1, 1, 0)
+    assert found.PQ[0] == pytest.approx(0.5 / 1.5)
+
+
+def test_stuff_is_no_lesion(report):
+    found = report((BLANK, BLANK))
+    assert found.scores.detection.PQ is None
+    assert found.scores.detection.TP == (0,) * 18
+    assert found.not_given["detection.PQ"] == "nothing of it is annotated or predicted"
+
+
+def test_confusion_counts_what_was_taken_for_what(report):
+    """A mass hit, a mass taken for a calcification, a calcification missed, a mass where nothing is."""
+    found = report((MASS, MASS), (MASS, CALC), (CALC, BLANK), (BLANK, MASS)).to_json()["detection"]
+    assert found["classes"] == ["mass", "calc", "none"]
+    assert found["fixed_thresholds"] == [0.05, 0.1, 0.25, 0.5]
+    assert found["confusion"] == [[[1, 1, 0], [0, 0, 1], [1, 0, 0]]] * 4
+
+
+def test_confusion_follows_the_threshold(report):
+    """IoU 8/16 is no match at 0.5: missed and false."""
+    found = report((MASS, HALF)).scores.detection.confusion
+    assert found[2] == ((1, 0, 0), (0, 0, 0), (0, 0, 0))
+    assert found[3] == ((0, 0, 1), (0, 0, 0), (1, 0, 0))
+
+
+def test_confusion_agrees_with_the_counts_of_random_scenes(report):
+    generator = np.random.default_rng(5)
+    letters = np.array(list("....mnop..cd"))
+    drawn = [["".join(row) for row in letters[generator.integers(0, 12, (5, 5))]] for _ in range(12)]
+    found = report(*zip(drawn[::2], drawn[1::2], strict=True)).scores.detection
+    for place, threshold in enumerate((0.05, 0.1, 0.25, 0.5)):
+        counts, level = np.array(found.confusion[place]), THRESHOLDS.index(threshold)
+        assert counts[:-1, :-1].sum() == found.TP[level]
+        assert counts[:-1, -1].sum() == found.FN[level]
+        assert counts[-1].sum() == found.FP[level]
+
+
+def test_lesion_free_images_pay_for_false_lesions(report):
+    two = ["m...n", "m...n", ".....", ".....", "....."]
+    found = report((BLANK, two), (BLANK, BLANK), (BLANK, MASS), (MASS, two)).scores.lesion_free
+    assert (found.images, found.with_false_positive, found.false_positives_per_image) == (3, 2, 1.0)
+
+
+def test_without_lesion_free_images_there_is_no_rate(report):
+    found = report((MASS, MASS)).scores.lesion_free
+    assert (found.images, found.with_false_positive, found.false_positives_per_image) == (0, 0, None)
+
+
+def test_froc_by_hand(report):
+    """Four images, two lesions. Scores fall 0.9 hit, 0.8 false, 0.5 hit: the second hit costs 1/4 false an image."""
+    other, second = [row.replace("m", "o") for row in NOWHERE], [row.replace("m", "n") for row in MASS]
+    drawn = ((MASS, MASS), (BLANK, other), (BLANK, BLANK), (MASS, second))
+    found = report(*drawn, scores={"m": 0.9, "o": 0.8, "n": 0.5}).to_json()["froc"]
+    assert found["false_positives_per_image"] == [0.125, 0.25, 0.5, 1.0, 2.0, 4.0]
+    assert found["lesion"]["sensitivity"] == [[0.5, 1.0, 1.0, 1.0, 1.0, 1.0]] * 4
+    assert found["lesion"]["score"] == [[0.9, 0.5, 0.5, 0.5, 0.5, 0.5]] * 4
+    assert found["lesion"]["lesion_free"] == [[0.0, 0.5, 0.5, 0.5, 0.5, 0.5]] * 4
+    assert found["per_class"]["mass"] == found["lesion"]
+    assert found["per_class"]["calc"]["sensitivity"] is None
+
+
+def test_smoothed_overlap_is_the_formula_of_the_thesis(report):
+    """Dice (2·8 + β) / (16 + 8 + β) and, nothing on nothing, β / β."""
+    found = report((MASS, HALF), (BLANK, BLANK), (BLANK, MASS)).scores
+    dice = [(2 * 8 + BETA) / (16 + 8 + BETA), BETA / BETA, BETA / (16 + BETA)]
+    iou = [(8 + BETA) / (16 + BETA), BETA / BETA, BETA / (16 + BETA)]
+    assert found.dice.smoothed == pytest.approx(sum(dice) / 3, abs=1e-15)
+    assert found.iou.smoothed == pytest.approx(sum(iou) / 3, abs=1e-15)
+    assert found.dice.per_image == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert found.dice.smoothed == pytest.approx(found.dice.per_image, abs=1e-7)
+
+
+def test_over_folds_counts_are_summed_and_rates_averaged(report):
+    hit, missed = report((MASS, MASS), (BLANK, MASS)), report((MASS, BLANK), (BLANK, BLANK))
+    found = over_folds([hit, missed])
+    assert found.scores.detection.confusion[0] == ((1, 0, 1), (0, 0, 0), (1, 0, 0))
+    assert found.scores.lesion_free.images == 2
+    assert found.scores.lesion_free.false_positives_per_image == 0.5
+    assert found.scores.froc.lesion.sensitivity[0][3] == 0.5
+    assert found.std.froc.lesion.sensitivity[0][3] == pytest.approx(0.5**0.5)
+    assert found.scores.strata["class"]["mass"].sensitivity[0] == 0.5
+    assert found.scores.missed.unit == "px2"
+
+
+def test_strata_that_one_fold_lacks_are_averaged_over_the_others(report):
+    found = over_folds([report((MASS, MASS), (BLANK, BLANK)), report((MASS, HALF))])
+    assert found.scores.strata["lesion_free"]["lesion-free"].images == 1
+    assert found.scores.strata["lesion_free"]["with lesions"].PQ[0] == 0.75
