@@ -12,6 +12,9 @@ from mammoprep.errors import MammoprepError
 if TYPE_CHECKING:
     from mammoprep.evaluation.runs import Evaluation
 
+FIGURES = ("sweep", "explain-threshold", "precision-recall", "froc", "strata", "cases")
+KINDS = ("png", "pdf")
+
 Resamples = Annotated[int, typer.Option(min=0, help="Bootstraps over patients for the 95 % intervals; 0: none.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the bootstraps.")]
 
@@ -75,11 +78,13 @@ def evaluate(
 
 
 def _write(found: "Evaluation", out: Path, *, iou_sweep: bool, figures: bool) -> None:
-    """Write scores.json, tables.npz and figures as PNG and PDF; what else lies in `out` stays."""
+    """Write figures as PNG and PDF, tables.npz, and last scores.json; those of an earlier time go, all else stays."""
     from mammoprep.evaluation import results
 
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for name in (results.SCORES, results.TABLES, *(f"{figure}.{kind}" for figure in FIGURES for kind in KINDS)):
+            (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise MammoprepError(f"{out} could not be written: {error.strerror}. Name another --out.") from error
     _draw(found, out, sweep=iou_sweep or figures, figures=figures)
@@ -92,7 +97,7 @@ def _draw(found: "Evaluation", out: Path, *, sweep: bool, figures: bool) -> None
     from mammoprep.evaluation import figures as draw
 
     report, scores = found.report, found.report.scores
-    for kind in ("png", "pdf"):
+    for kind in KINDS:
         if sweep and (scores.sweep.PQ or scores.sweep.AP):
             draw.sweep(report, out / f"sweep.{kind}")
         if report.explained and scores.sweep.PQ:
@@ -117,6 +122,6 @@ def _draw_cases(found: "Evaluation", out: Path) -> None:
         (examples.caption(example), gallery.panels(found.dataset, found.predictions[example.table], example.name))
         for example in chosen
     ]
-    for kind in ("png", "pdf"):
+    for kind in KINDS:
         if rows:
             draw.cases(rows, out / f"cases.{kind}")

@@ -167,7 +167,7 @@ def strata(report: Report, path: Path) -> None:
         axes.invert_yaxis()
         _tidy(axes)
         axes.grid(axis="y", visible=False)
-    rows[-1].set(xlabel=f"% at IoU > {FIXED[SHOWN]}", xlim=(0, 100))
+    rows[-1].set(xlabel=f"% at IoU > {FIXED[SHOWN]}", xlim=(0, None))
     figure.legend(*rows[0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper right")
     _save(figure, path)
 

@@ -1,6 +1,7 @@
 """What ranked detections are worth on images that weigh differently: average precision and FROC on cached matches.
 
 A weight is how often an image counts: 1 for all is the plain score, 0 or 1 a part of them, whole numbers a resample.
+The copies of an image stand at its place, so that of equal scores in it the earlier detection goes first in all copies.
 """
 
 from collections.abc import Sequence
@@ -75,7 +76,10 @@ def average_precision(weighed: Weighed) -> NDArray[np.float64]:
 
 
 def precision(weighed: Weighed, *, level: int) -> NDArray[np.float64]:
-    """Give the precision (B, 101) at `RECALLS` at one threshold, as COCOeval on images that stand there so often."""
+    """Give the precision (B, 101) at `RECALLS` at one threshold, as COCOeval on images that stand there so often.
+
+    0 everywhere without a lesion.
+    """
     return _precision(_hits(weighed, level), _least_hits(weighed.lesions))
 
 

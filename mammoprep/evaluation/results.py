@@ -24,7 +24,7 @@ FORMAT = 1
 
 _Columns = TypeVar("_Columns", Truths, Guesses, Detections)
 _PARTS: Mapping[str, type[Any]] = {"truths": Truths, "guesses": Guesses, "detections": Detections}
-_ARRAYS = ("square_mm", "lesion_free", "missing", "lesions", "confusion")
+_ARRAYS = ("square_mm", "annotated", "lesion_free", "missing", "lesions", "confusion")
 _HINT = "Type `mammoprep evaluate` again, with --out for predictions that are no RUN."
 
 
@@ -105,6 +105,7 @@ def _table(arrays: Mapping[str, NDArray[Any]], categories: tuple[Category, ...],
         guesses=_columns(Guesses, own, "guesses"),
         detections=_columns(Detections, own, "detections"),
         square_mm=own["square_mm"],
+        annotated=own["annotated"],
         lesion_free=own["lesion_free"],
         missing=own["missing"],
         lesions=own.get("lesions"),

@@ -1,7 +1,7 @@
 """Tallies in, scores out: PQ, RQ, SQ and AP over the IoU threshold, FROC, Dice and IoU, strata; mean and spread."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -68,12 +68,13 @@ def over_folds(reports: Sequence[Report]) -> Report:
         raise MammoprepError("Folds of other categories or another matching have no mean. Score them alike.")
     folds, patients = tuple(reports), [report.patients for report in reports]
     parts = [report.scores for report in folds]
+    scores = _combine(parts, rate=fmean, number=sum, least=1)
     return Report(
         images=sum(report.images for report in folds),
         patients=None if None in patients else sum(number or 0 for number in patients),
         missing=sum(report.missing for report in folds),
         matching=folds[0].matching,
-        scores=_combine(parts, rate=fmean, number=sum, least=1),
+        scores=replace(scores, strata=strata.in_order(scores.strata)),
         not_given={key: reason for key, reason in folds[0].not_given.items() if all(key in f.not_given for f in folds)},
         std=_combine(parts, rate=stdev, number=stdev, least=2) if len(folds) > 1 else None,
         folds=folds,

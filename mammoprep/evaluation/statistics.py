@@ -70,6 +70,8 @@ def intervals(tables: Sequence[Table], *, resamples: int = RESAMPLES, seed: int 
 def why_not(tables: Sequence[Table]) -> str | None:
     """Say why patients cannot be drawn; None where they can."""
     patients = [table.facts["patient_id"] for table in tables]
+    if not tables[0].things:
+        return "the data set has no lesion classes"
     if any("" in names for names in patients):
         return "cases.csv does not give the patient of every image"
     if any(np.unique(names).size < 2 for names in patients):
@@ -101,7 +103,7 @@ def limits(drawn: NDArray[np.float64]) -> Any:
     if drawn.ndim > 1:
         return tuple(limits(drawn[:, place]) for place in range(drawn.shape[1]))
     given = drawn[~np.isnan(drawn)]
-    tail = 50 * (1 - LEVEL)
+    tail = round(50 * (1 - LEVEL), 6)
     return tuple(np.percentile(given, (tail, 100 - tail)).tolist()) if given.size else (None, None)
 
 

@@ -1,6 +1,7 @@
 """Scores of parts: of the images by what is known of them, of the lesions by their size and class."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from math import pi
 
 import numpy as np
@@ -28,7 +29,7 @@ def strata(table: Table) -> dict[str, dict[str, Stratum]]:
     for name in ("view", "density", "manufacturer"):
         values = table.facts[name]
         if values.any():
-            found[name] = {str(v) or UNKNOWN: of_images(table, values == v) for v in _sorted(values)}
+            found[name] = {str(v) or UNKNOWN: of_images(table, values == v) for v in np.unique(values)}
     free = {"lesion-free": table.lesion_free, "with lesions": ~table.lesion_free}
     found["lesion_free"] = {name: of_images(table, images) for name, images in free.items() if images.any()}
     found["class"] = {table.categories[number].name: of_class(table, number) for number in table.things}
@@ -37,61 +38,69 @@ def strata(table: Table) -> dict[str, dict[str, Stratum]]:
         sizes = {title: entry for title, entry in sizes.items() if entry.lesions or any(entry.false_positives or ())}
         if sizes:
             found[name] = sizes
-    return found
+    return in_order(found)
 
 
-def _sorted(values: NDArray[np.str_]) -> list[str]:
-    """Give the different texts, the empty one last."""
-    return sorted(set(values.tolist()), key=lambda value: (not value, value))
+def in_order(found: Mapping[str, Mapping[str, Stratum]]) -> dict[str, dict[str, Stratum]]:
+    """Put parts gathered from several folds, each of which may lack some, into one order: the unknown last."""
+    sizes = [title for _, titles in SIZES.values() for title in titles]
+
+    def place(name: str, title: str) -> tuple[int, bool, str]:
+        return (sizes.index(title) if title in sizes else 0, title == UNKNOWN, "" if name == "class" else title)
+
+    return {n: {t: parts[t] for t in sorted(parts, key=lambda t: place(n, t))} for n, parts in found.items()}  # noqa: B023
 
 
 def of_images(table: Table, images: Mask) -> Stratum:
     """Score the images that the mask (I,) chooses."""
     rows = images[table.truths.image] if table.truths else None
     columns = images[table.guesses.image] if table.guesses else None
-    return _stratum(table, rows, columns, images=images, classes=table.things, shown=int(images.sum()))
+    lesions = table.annotated[images][:, table.things].sum()
+    part = _Part(rows, columns, images, table.things)
+    return _stratum(table, part, shown=int(images.sum()), rated=int(images.sum()), lesions=int(lesions))
 
 
 def of_class(table: Table, number: int) -> Stratum:
-    """Score one thing class."""
+    """Score one thing class; its images are those that show it."""
     rows = table.truths.category == number if table.truths else None
     columns = table.guesses.category == number if table.guesses else None
-    everything = np.ones(len(table.names), dtype=bool)
-    return _stratum(table, rows, columns, images=everything, classes=[number], shown=None)
+    lesions = table.annotated[:, number]
+    part = _Part(rows, columns, np.ones(len(table.names), dtype=bool), [number])
+    return _stratum(table, part, shown=int((lesions > 0).sum()), rated=len(table.names), lesions=int(lesions.sum()))
 
 
 def of_size(table: Table, rows: Mask, columns: Mask) -> Stratum:
     """Score true lesions and predictions of one size: a miss counts by the lesion's size, a false one by its own."""
-    return _stratum(table, rows, columns, images=None, classes=table.things, shown=None)
+    places = table.truths.image[rows & np.isin(table.truths.category, table.things)] if table.truths else rows[:0]
+    part = _Part(rows, columns, None, table.things)
+    return _stratum(table, part, shown=np.unique(places).size, rated=len(table.names), lesions=places.size)
 
 
-def _stratum(
-    table: Table, rows: Mask | None, columns: Mask | None, *, images: Mask | None, classes: list[int], shown: int | None
-) -> Stratum:
-    """Score `classes` among the segments chosen; AP and Dice on the `images` chosen, None for neither."""
-    counts = counting.count(table, rows, columns)
-    places = _places(table, rows, images, classes)
-    per_class = pixel_overlap.per_class(table, pixel_overlap.dice, things=True, images=images)
-    names = {table.categories[number].name for number in classes}
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """True segments (N,), predictions (P,), images (I,) for AP and Dice, and the classes that count."""
+
+    rows: Mask | None
+    columns: Mask | None
+    images: Mask | None
+    classes: list[int]
+
+
+def _stratum(table: Table, part: _Part, *, shown: int, rated: int, lesions: int) -> Stratum:
+    """Score a part, `shown` on so many images; false positives are an image of the `rated`."""
+    counts = counting.count(table, part.rows, part.columns)
+    names = {table.categories[number].name for number in part.classes}
+    per_class = pixel_overlap.per_class(table, pixel_overlap.dice, things=True, images=part.images)
+    precision = (_precision(table, part.images, number) for number in part.classes)
     return Stratum(
-        *_means(counts, classes),
-        AP=None if images is None else mean_curve(_precision(table, images, number) for number in classes),
-        images=np.unique(places).size if shown is None else shown,
-        lesions=places.size,
-        sensitivity=_sensitivity(counts, classes),
-        false_positives=_false(counts, classes, images=len(table.names) if shown is None else shown),
-        dice=None if images is None else pixel_overlap.pooled({k: v for k, v in per_class.items() if k in names}),
+        *_means(counts, part.classes),
+        AP=mean_curve(precision),
+        images=shown,
+        lesions=lesions,
+        sensitivity=_sensitivity(counts, part.classes),
+        false_positives=_false(counts, part.classes, images=rated),
+        dice=pixel_overlap.pooled({k: v for k, v in per_class.items() if k in names and part.images is not None}),
     )
-
-
-def _places(table: Table, rows: Mask | None, images: Mask | None, classes: list[int]) -> NDArray[np.intp]:
-    """Give the image of each lesion of a part, from the panoptic map or, where that is not given, the instances."""
-    if table.truths is not None and rows is not None:
-        return table.truths.image[rows & np.isin(table.truths.category, classes)].astype(np.intp)
-    if table.lesions is None or images is None:
-        return np.zeros(0, dtype=np.intp)
-    each = table.lesions[:, classes].sum(axis=1) * images
-    return np.repeat(np.arange(each.size), each)
 
 
 def size_masks(table: Table, name: str) -> Iterator[tuple[str, tuple[Mask, Mask]]]:
@@ -142,13 +151,11 @@ def _means(counts: Counts | None, classes: list[int]) -> tuple[Curve | None, Cur
     return mean_quality(Quality(*(curve(getattr(found, q)[n]) for q in ("PQ", "RQ", "SQ"))) for n in classes)
 
 
-def _precision(table: Table, images: Mask, number: int) -> Curve | None:
+def _precision(table: Table, images: Mask | None, number: int) -> Curve | None:
     found = ranking.ranked(table, number)
-    return (
-        None
-        if found is None
-        else curve(ranking.average_precision(ranking.weigh(found, images[None].astype(np.int64)))[0])
-    )
+    if found is None or images is None:
+        return None
+    return curve(ranking.average_precision(ranking.weigh(found, images[None].astype(np.int64)))[0])
 
 
 def _sensitivity(counts: Counts | None, classes: list[int]) -> Curve | None:

@@ -62,7 +62,8 @@ class Table:
     """I images of C classes; what the predictions lack is None.
 
     `facts` maps patient_id, view, density and manufacturer to texts (I,); `square_mm` (I,): mm² of a stored pixel, NaN
-    where unknown; `lesions` (I, C + 1): those of each class that detections can find; `confusion` (I, C + 1, C + 1):
+    where unknown; `annotated` (I, C): true segments of each class, crowds left out; `lesions` (I, C + 1): those in
+    instances.json, which detections can find; `confusion` (I, C + 1, C + 1):
     pixels of each true and predicted class, 0 being none.
     """
 
@@ -70,6 +71,7 @@ class Table:
     names: tuple[str, ...]
     facts: Mapping[str, NDArray[np.str_]]
     square_mm: NDArray[np.float64]
+    annotated: NDArray[np.int32]
     lesion_free: Mask
     missing: Mask
     truths: Truths | None
@@ -105,6 +107,9 @@ def tabulate(tally: Tally, *, matching: Matching) -> Table:
         names=tuple(image.name for image in images),
         facts={name: np.array([getattr(image.facts, name) for image in images], dtype=np.str_) for name in names},
         square_mm=np.array([image.facts.square_mm for image in images]),
+        annotated=np.array(
+            [[image.annotated.get(c.id, 0) for c in tally.categories] for image in images], dtype=np.int32
+        ),
         lesion_free=np.array([image.lesion_free for image in images], dtype=bool),
         missing=np.array([image.missing for image in images], dtype=bool),
         truths=truths,

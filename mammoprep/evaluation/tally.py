@@ -1,5 +1,6 @@
 """One pass over the PNGs: what every score is made of, image by image; tallies add."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +25,8 @@ CHUNK = 16
 class ImageTally:
     """What one image adds to the scores, by category id; None where the piece is not given.
 
-    `scenes` and `rankings` have all thing classes as one under LESION. `confusion` (C + 1, C + 1) counts the pixels of
+    `annotated` counts the true segments, crowds left out. `scenes` and `rankings` have all thing classes as one under
+    LESION. `confusion` (C + 1, C + 1) counts the pixels of
     each true and predicted class, in the order of the categories from 1 on, 0 being none; true void and crowds are left
     out. `missing`: scored as if nothing had been predicted. `lesion_free`: no thing is annotated, and by cases.csv none
     was left out.
@@ -33,6 +35,7 @@ class ImageTally:
     image_id: int
     name: str
     facts: Facts
+    annotated: Mapping[int, int]
     lesion_free: bool
     missing: bool
     scenes: Mapping[int, Scene] | None
@@ -117,6 +120,7 @@ def _tally_case(
         image_id=case.truth.id,
         name=case.truth.name,
         facts=case.facts,
+        annotated=Counter(segment.category_id for segment in case.truth.segments if not segment.iscrowd),
         lesion_free=case.facts.lesion_free and things.isdisjoint(_classes(case)),
         missing=missing,
         scenes=compared,

@@ -92,6 +92,15 @@ def test_figures_and_explanation_are_drawn_and_printed(trained, dataset, capsys)
     assert content["intervals"]["resamples"] == 20
 
 
+def test_figures_of_an_earlier_time_do_not_stand_beside_new_scores(dataset, predictions, tmp_path, capsys):
+    out = tmp_path / "scores"
+    assert run(dataset, predictions, "--figures", "--out", out) == 0
+    (out / "notes.txt").write_text("mine")
+    assert {"sweep.png", "strata.pdf"} <= {path.name for path in out.iterdir()}
+    assert run(dataset, predictions, "--out", out) == 0
+    assert {path.name for path in out.iterdir()} == {"scores.json", "tables.npz", "notes.txt"}
+
+
 def test_no_bootstrap_is_said(dataset, predictions, capsys):
     assert run(dataset, predictions, "--resamples", "0", "--json") == 0
     content = json.loads(capsys.readouterr().out)

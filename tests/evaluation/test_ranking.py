@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mammoprep import panoptic
 from mammoprep.evaluation import detections
-from mammoprep.evaluation.detections import Instance, rank
+from mammoprep.evaluation.detections import Instance, Ranking, rank
 from mammoprep.evaluation.inputs import Facts
 from mammoprep.evaluation.matching import FIXED_LEVELS, LESION, LEVELS
 from mammoprep.evaluation.ranking import (
@@ -52,7 +52,7 @@ def random_rankings(generator, *, ties):
 def in_columns(rankings):
     """Give the detections of each class of `CLASSES` on these images."""
     images = tuple(
-        ImageTally(i, str(i), Facts(), lesion_free=False, missing=False, scenes=None, rankings=each, confusion=None)
+        ImageTally(i, str(i), Facts(), {}, lesion_free=False, missing=False, scenes=None, rankings=each, confusion=None)
         for i, each in enumerate(rankings)
     )
     others = {"panoptic": "not here", "semantic": "not here"}
@@ -113,6 +113,15 @@ def test_weight_is_how_often_cocoeval_sees_the_image(seed):
             np.testing.assert_allclose(values[row], expected.mean(axis=1), rtol=0, atol=1e-12)
             if weighed.lesions[row]:
                 np.testing.assert_allclose(curve[row], expected[3], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [20, 25, 50, 100, 300])
+def test_recalls_are_compared_as_cocoeval_does(count):
+    """7 of 100 lesions are a recall of 0.07 though 0.07 * 100 > 7; after each hit comes a false one."""
+    rows = [(i, 2 * count - 2 * i - k, kind) for i in range(count) for k, kind in enumerate(("hit", "false"))]
+    found, pair = drawn(*rows, lesions=[1] * count), np.tile([True, False], (LEVELS, 1))
+    expected = detections.precision([Ranking(found.score[2 * i :][:2], pair, pair & False, 1) for i in range(count)])
+    np.testing.assert_array_equal(precision(weigh(found, np.ones((1, count), dtype=int)), level=0)[0], expected[0])
 
 
 def test_precision_by_hand():
@@ -210,11 +219,11 @@ def test_sensitivity_is_read_at_each_fixed_threshold():
 def by_cut_offs(found, weights, level, rate):
     """Try every score as the lowest let in."""
     best = 0.0
-    false, hit = ~found.matched[:, level] & ~found.ignored[:, level], found.matched[:, level] & ~found.ignored[:, level]
+    counted, matched = ~found.ignored[:, level], found.matched[:, level]
     for cut in set(found.score.tolist()):
         times = weights[found.image] * (found.score >= cut)
-        if times[false].sum() <= rate * weights.sum():
-            best = max(best, times[hit].sum() / (weights @ found.lesions))
+        if times[counted & ~matched].sum() <= rate * weights.sum():
+            best = max(best, times[counted & matched].sum() / (weights @ found.lesions))
     return best
 
 

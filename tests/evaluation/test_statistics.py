@@ -48,7 +48,9 @@ def tabulated(tally, *, matching="one-to-one"):
 def of_patients(*names):
     """Give a table of images of which no more than the patient is known."""
     images = tuple(
-        ImageTally(i, str(i), Facts(name), lesion_free=False, missing=False, scenes=None, rankings=None, confusion=None)
+        ImageTally(
+            i, str(i), Facts(name), {}, lesion_free=False, missing=False, scenes=None, rankings=None, confusion=None
+        )
         for i, name in enumerate(names)
     )
     return tabulated(Tally(panoptic.make_categories(["mass"]), dict.fromkeys(PIECES, "not here"), images))
@@ -280,3 +282,13 @@ def test_workers_and_order_change_no_interval(write, scene, monkeypatch):
     found = intervals([tabulated(tally(*paths))], resamples=20)
     assert found.values["sweep"]["PQ"][0] != (None, None)
     assert [intervals([tabulated(each)], resamples=20) for each in others] == [found] * 2
+
+
+def test_data_set_without_lesion_classes_has_no_intervals():
+    names = ("a", "b")
+    images = tuple(
+        ImageTally(i, name, Facts(name), {}, lesion_free=True, missing=False, scenes={}, rankings={}, confusion=None)
+        for i, name in enumerate(names)
+    )
+    table = tabulated(Tally(panoptic.make_categories([], ["background"]), {"semantic": "not here"}, images))
+    assert intervals([table]) == "the data set has no lesion classes"
