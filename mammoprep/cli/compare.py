@@ -13,6 +13,8 @@ from mammoprep.errors import MammoprepError
 if TYPE_CHECKING:
     from mammoprep.evaluation.compare import Comparison, Row
 
+_WIDEST = 1000
+"""Characters of a line that no name of a result is likely to pass."""
 _ENDINGS = {"csv": "csv", "markdown": "md", "latex": "tex"}
 
 
@@ -84,10 +86,12 @@ def _show(found: "Comparison") -> None:
     def table(heading: str, rows: Sequence[Sequence[str | Text]]) -> None:
         grid = Table(box=None, padding=(0, 2, 0, 0))
         for place, column in enumerate(("", *MEASURES)):
-            grid.add_column(column, justify="right" if place else "left", no_wrap=place > 0)
+            grid.add_column(column, justify="right" if place else "left", no_wrap=True)
         for row in rows:
-            grid.add_row(*row)
-        screen.print(heading, style="bold", soft_wrap=True)
+            grid.add_row(*map(Text.assemble, row))
+        whole = screen.measure(grid, options=screen.options.update(max_width=_WIDEST)).maximum
+        screen.width = max(screen.width, whole)  # names are never cut
+        screen.print(heading, style="bold", soft_wrap=True, markup=False)
         screen.print(grid, "")
 
     def cells(row: "Row") -> list[str | Text]:
@@ -100,7 +104,7 @@ def _show(found: "Comparison") -> None:
     )
     for title, by_measure in layout.changes(found).items():
         heading = f"{title} minus {found.rows[0].title}, percentage points (95 % interval; * leaves out 0)"
-        screen.print(heading, style="bold", soft_wrap=True)
+        screen.print(heading, style="bold", soft_wrap=True, markup=False)
         for measure, difference in by_measure.items():
             screen.print(f"  {measure:5}{layout.change(difference)}", markup=False)
         screen.print()

@@ -79,6 +79,7 @@ def evaluate(
 
 def _write(found: "Evaluation", out: Path, *, iou_sweep: bool, figures: bool) -> None:
     """Write figures as PNG and PDF, tables.npz, and last scores.json; those of an earlier time go, all else stays."""
+    from mammoprep import panoptic
     from mammoprep.evaluation import results
 
     try:
@@ -88,7 +89,8 @@ def _write(found: "Evaluation", out: Path, *, iou_sweep: bool, figures: bool) ->
     except OSError as error:
         raise MammoprepError(f"{out} could not be written: {error.strerror}. Name another --out.") from error
     _draw(found, out, sweep=iou_sweep or figures, figures=figures)
-    results.save(out, found.report, found.tables)
+    truth = panoptic.file_hash(found.dataset / "panoptic.json")
+    results.save(out, found.report, found.tables, truth=truth)
     console.note(f"mammoprep: {out / results.SCORES} written.")
 
 

@@ -133,6 +133,7 @@ _ALIKE: Mapping[str, Callable[[Result], Any]] = {
     "images": lambda result: sorted(name for table in result.tables for name in table.names),
     "folds": lambda result: [table.names for table in result.tables],
     "patients": lambda result: [table.facts["patient_id"].tolist() for table in result.tables],
+    "ground truth": lambda result: result.truth,
 }
 """What results must share to be compared."""
 
@@ -213,8 +214,8 @@ def published_rows(dataset: str) -> tuple[Row, ...]:
     rows: dict[tuple[str, str], Row] = {}
     for line in (line for line in lines if line["dataset"] == dataset):
         row = rows.setdefault((line["source"], line["model"]), Row(line["model"], {}, source=line["source"]))
-        std = float(line["std"]) / 100 if line["std"] else None
-        row.cells[line["metric"]] = Cell(float(line["mean"]) / 100, std)
+        std = round(float(line["std"]) / 100, 10) if line["std"] else None
+        row.cells[line["metric"]] = Cell(round(float(line["mean"]) / 100, 10), std)
         if line["threshold"]:
             row = replace(row, threshold=float(line["threshold"]))
         rows[line["source"], line["model"]] = row

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 
@@ -28,7 +29,8 @@ def examples(tables: Sequence[Table]) -> tuple[Example, ...]:
     Patients are ordered by their PQ over all their images; equal ones by the order of their first image. Empty where
     nothing panoptic or no patient is given.
     """
-    patients = sorted(((*_quality(table, name), k) for k, table in enumerate(tables) for name in _patients(table)))
+    found = [(*_quality(table, name), k) for k, table in enumerate(tables) for name in _patients(table)]
+    patients = sorted(found, key=itemgetter(0))
     if not patients:
         return ()
     places = {"worst": 0, "median": len(patients) // 2, "best": len(patients) - 1}
@@ -40,10 +42,11 @@ def examples(tables: Sequence[Table]) -> tuple[Example, ...]:
 
 
 def _patients(table: Table) -> list[str]:
+    """Give the patients with a lesion, in the order of their first image."""
     if table.truths is None:
         return []
-    lesions = table.truths.category == len(table.categories)
-    return sorted(set(table.facts["patient_id"][table.truths.image[lesions]].tolist()) - {""})
+    ill = set(table.facts["patient_id"][table.truths.image[table.truths.category == len(table.categories)]].tolist())
+    return [name for name in dict.fromkeys(table.facts["patient_id"].tolist()) if name and name in ill]
 
 
 def _quality(table: Table, patient: str) -> tuple[float, str]:

@@ -50,7 +50,7 @@ def as_csv(comparison: Comparison) -> str:
     writer.writerow(["name", "source", "threshold", *columns])
     by_title = changes(comparison)
     for row in (*comparison.rows, *comparison.published):
-        line: list[object] = [row.title, row.source or "", row.threshold or comparison.threshold]
+        line: list[object] = [row.title, row.source or "", row.threshold if row.source else comparison.threshold]
         for measure in MEASURES:
             cell = row.cells[measure]
             difference = by_title.get(row.title, {}).get(measure) if row.source is None else None
@@ -97,7 +97,8 @@ def as_latex(comparison: Comparison) -> str:
     if comparison.differences:
         heading = f"minus {_escaped(comparison.rows[0].title)}, percentage points"
         lines += ["\\midrule", f"\\multicolumn{{{width}}}{{l}}{{{heading}}} \\\\"]
-        lines += [_latex((_escaped(name), *_changes(by))) for name, by in changes(comparison).items()]
+        signed = {name: [text.replace("-", "$-$") for text in _changes(by)] for name, by in changes(comparison).items()}
+        lines += [_latex((_escaped(name), *texts)) for name, texts in signed.items()]
     if comparison.published:
         heading = f"{_escaped(origin(comparison.published))}, published"
         lines += ["\\midrule", f"\\multicolumn{{{width}}}{{l}}{{\\emph{{{heading}}}}} \\\\"]
@@ -111,7 +112,8 @@ def _latex(cells: Iterable[str]) -> str:
 
 def _escaped(text: str) -> str:
     special = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
-    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
+    escaped = "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
+    return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped  # which \\\\ before would take for its own
 
 
 def _bold(row: Row, embolden: Callable[[str], str], plus_minus: str = " ± ") -> list[str]:

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,28 +26,37 @@ FORMAT = 1
 _Columns = TypeVar("_Columns", Truths, Guesses, Detections)
 _PARTS: Mapping[str, type[Any]] = {"truths": Truths, "guesses": Guesses, "detections": Detections}
 _ARRAYS = ("square_mm", "annotated", "lesion_free", "missing", "lesions", "confusion")
+_BROKEN = (
+    *(AttributeError, EOFError, KeyError, NotImplementedError, OSError, TypeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What NumPy, zipfile and zlib raise for a file that is damaged or something else."""
 _HINT = "Type `mammoprep evaluate` again, with --out for predictions that are no RUN."
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a result folder holds: a title, scores.json, and the table of each fold, or of the only part."""
+    """What a result folder holds: a title, scores.json, and the table of each fold, or of the only part.
+
+    `truth` is the SHA-256 of the ground truth's panoptic.json.
+    """
 
     title: str
     scores: Mapping[str, Any]
     matching: Matching
     tables: tuple[Table, ...]
+    truth: str = ""
 
 
-def save(out: Path, report: Report, tables: Sequence[Table]) -> None:
-    """Write scores.json and tables.npz; patients are there as numbers only, in the order of their first image."""
+def save(out: Path, report: Report, tables: Sequence[Table], *, truth: str) -> None:
+    """Write tables.npz and scores.json; patients are there as numbers only, in the order of their first image."""
     arrays: dict[str, NDArray[Any]] = {}
     for k, table in enumerate(tables):
         for name, values in _arrays_of(table):
             arrays[f"{k}/{name}"] = values
     categories = [category.to_json() for category in tables[0].categories]
     header = {"format": FORMAT, "matching": report.matching, "categories": categories, "tables": len(tables)}
-    arrays["header"] = np.array(json.dumps({**header, "thresholds": THRESHOLDS}))
+    arrays["header"] = np.array(json.dumps({**header, "thresholds": THRESHOLDS, "truth": truth}))
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     panoptic.write_bytes(out / TABLES, content.getbuffer())
@@ -79,20 +89,30 @@ def load(folder: Path) -> Result:
     if not folder.is_dir():
         raise MissingFileError(folder, hint="Name a RUN, or a folder that `mammoprep evaluate --out` wrote.")
     scores = panoptic.read_json(found / SCORES, hint=_HINT)
+    if (
+        not isinstance(scores, dict)
+        or not {"sweep", "dice", "std"} <= scores.keys()
+        or not isinstance(scores["sweep"], dict)
+    ):
+        raise MammoprepError(f"{found / SCORES} was not written by `mammoprep evaluate`. {_HINT}")
     path = found / TABLES
     if not path.is_file():
         raise MissingFileError(path, hint=_HINT)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             header = json.loads(str(arrays["header"]))
             if header["format"] != FORMAT or tuple(header["thresholds"]) != THRESHOLDS:
                 raise MammoprepError(f"{path} was written by another version of mammoprep. {_HINT}")
             categories = tuple(Category.from_json(entry) for entry in header["categories"])
-            tables = tuple(_table({**arrays}, categories, f"{k}/") for k in range(header["tables"]))
-    except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as error:
+            own = {**arrays}
+            tables = tuple(_table(own, categories, f"{k}/") for k in range(header["tables"]))
+            if not tables:
+                raise ValueError("no table")
+    except _BROKEN as error:
         raise MammoprepError(f"{path} is no table of results. {_HINT}") from error
-    title = folder.resolve()
-    return Result(title.parent.name if title.name == "evaluation" else title.name, scores, header["matching"], tables)
+    place = folder.resolve()
+    title = place.parent.name if place.name == "evaluation" else place.name
+    return Result(title, scores, header["matching"], tables, header["truth"])
 
 
 def _table(arrays: Mapping[str, NDArray[Any]], categories: tuple[Category, ...], prefix: str) -> Table:

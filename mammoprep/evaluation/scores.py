@@ -69,16 +69,17 @@ def over_folds(reports: Sequence[Report]) -> Report:
     folds, patients = tuple(reports), [report.patients for report in reports]
     parts = [report.scores for report in folds]
     scores = _combine(parts, rate=fmean, number=sum, least=1)
+    explained = _combine([report.explained for report in folds], rate=fmean, number=sum, least=1)
     return Report(
         images=sum(report.images for report in folds),
         patients=None if None in patients else sum(number or 0 for number in patients),
         missing=sum(report.missing for report in folds),
         matching=folds[0].matching,
-        scores=replace(scores, strata=strata.in_order(scores.strata)),
+        scores=replace(scores, strata={n: p if n == "class" else strata.in_order(p) for n, p in scores.strata.items()}),
         not_given={key: reason for key, reason in folds[0].not_given.items() if all(key in f.not_given for f in folds)},
         std=_combine(parts, rate=stdev, number=stdev, least=2) if len(folds) > 1 else None,
         folds=folds,
-        explained=_combine([report.explained for report in folds], rate=fmean, number=sum, least=1),
+        explained=explained and strata.in_order(explained),
     )
 
 

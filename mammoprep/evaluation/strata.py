@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import pi
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from mammoprep.evaluation.matching import FIXED_LEVELS
 from mammoprep.evaluation.report import Curve, Missed, Quality, Sizes, Stratum
 from mammoprep.evaluation.table import Table
 from mammoprep.panoptic import Mask
+
+_Entry = TypeVar("_Entry")
 
 UNKNOWN = "not given"
 SIZES = {
@@ -29,7 +32,7 @@ def strata(table: Table) -> dict[str, dict[str, Stratum]]:
     for name in ("view", "density", "manufacturer"):
         values = table.facts[name]
         if values.any():
-            found[name] = {str(v) or UNKNOWN: of_images(table, values == v) for v in np.unique(values)}
+            found[name] = in_order({str(v) or UNKNOWN: of_images(table, values == v) for v in np.unique(values)})
     free = {"lesion-free": table.lesion_free, "with lesions": ~table.lesion_free}
     found["lesion_free"] = {name: of_images(table, images) for name, images in free.items() if images.any()}
     found["class"] = {table.categories[number].name: of_class(table, number) for number in table.things}
@@ -38,17 +41,13 @@ def strata(table: Table) -> dict[str, dict[str, Stratum]]:
         sizes = {title: entry for title, entry in sizes.items() if entry.lesions or any(entry.false_positives or ())}
         if sizes:
             found[name] = sizes
-    return in_order(found)
+    return found
 
 
-def in_order(found: Mapping[str, Mapping[str, Stratum]]) -> dict[str, dict[str, Stratum]]:
-    """Put parts gathered from several folds, each of which may lack some, into one order: the unknown last."""
+def in_order(parts: Mapping[str, _Entry]) -> dict[str, _Entry]:
+    """Put parts gathered from folds, each of which may lack some, into one order: sizes rising, the unknown last."""
     sizes = [title for _, titles in SIZES.values() for title in titles]
-
-    def place(name: str, title: str) -> tuple[int, bool, str]:
-        return (sizes.index(title) if title in sizes else 0, title == UNKNOWN, "" if name == "class" else title)
-
-    return {n: {t: parts[t] for t in sorted(parts, key=lambda t: place(n, t))} for n, parts in found.items()}  # noqa: B023
+    return {t: parts[t] for t in sorted(parts, key=lambda t: (sizes.index(t) if t in sizes else -1, t == UNKNOWN, t))}
 
 
 def of_images(table: Table, images: Mask) -> Stratum:

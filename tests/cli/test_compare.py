@@ -17,6 +17,12 @@ from mammoprep.evaluation.runs import Options, evaluate
 HEAVY = ("numpy", "cv2", "scipy", "joblib", "matplotlib", "pandas", "torch")
 
 
+def main_of(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return ended.value.code
+
+
 def run(*arguments):
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in ("compare", *arguments)])
@@ -59,7 +65,7 @@ def score(dataset, predictions, tmp_path, **options):
     out = tmp_path / "results" / predictions.name
     out.mkdir(parents=True)
     found = evaluate(dataset, predictions, options=Options(resamples=0, **options))
-    save(out, found.report, found.tables)
+    save(out, found.report, found.tables, truth="hash")
     return out
 
 
@@ -199,7 +205,7 @@ def test_runs_are_compared_over_their_folds(dataset, results, tmp_path, capsys):
         (root / "run.json").write_text(json.dumps({"dataset": str(dataset), "folds": [0, 1, 2]}))
         found = evaluate(root, options=Options(resamples=0))
         (root / "evaluation").mkdir()
-        save(root / "evaluation", found.report, found.tables)
+        save(root / "evaluation", found.report, found.tables, truth="hash")
     assert run(tmp_path / "run-half", tmp_path / "run-whole", "--resamples", 50) == 0
     lines = [words(line) for line in capsys.readouterr().out.splitlines()]
     assert "run-half 100.00 ± 0.00 50.00 ± 0.00 50.00 ± 0.00 – –" in lines
@@ -271,3 +277,25 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--published" in done.stdout
+
+
+def test_names_are_shown_whole_and_as_they_are(results, tmp_path, capsys):
+    """Neither cut to the screen nor read as markup."""
+    long = tmp_path / "results" / f"m-odise[bold]-{'seed' * 20}[x]"
+    results[0].rename(long)
+    assert run(long, results[1], "--resamples", "20") == 0
+    text = capsys.readouterr().out
+    assert text.count(long.name) == 2  # in the table, and in the heading of the differences
+
+
+def test_results_on_another_ground_truth_are_refused(dataset, results, tmp_path, capsys):
+    """Same images, patients and classes, but the masks were made anew."""
+    content = json.loads((dataset / "panoptic.json").read_text())
+    other = tmp_path / "other"
+    assert main_of("evaluate", dataset, tmp_path / "half", "--out", other, "--resamples", "0") == 0
+    content["annotations"][0]["segments_info"][0]["bbox"] = [0, 0, 1, 1]
+    (dataset / "panoptic.json").write_text(json.dumps(content))
+    assert main_of("evaluate", dataset, tmp_path / "half", "--out", tmp_path / "new", "--resamples", "0") == 0
+    capsys.readouterr()
+    assert run(other, tmp_path / "new") == 2
+    assert "were scored on other ground truth" in capsys.readouterr().err

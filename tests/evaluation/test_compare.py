@@ -292,7 +292,10 @@ def test_latex_is_escaped_and_balanced():
     assert [len(re.findall(r"(?<!\\)&", line)) for line in lines] == [5] * 5
     assert lines[1] == "base\\_1 \\& 50\\% & \\textbf{50.00} & 25.00 & 12.50 & \\textbf{75.00} & -- \\\\"
     assert "new|\\{x\\} & 25.00 $\\pm$ 1.25 & \\textbf{33.33 $\\pm$ 1.25}" in lines[2]
-    assert lines[3] == f"new|\\{{x\\}} & {' & '.join(CHANGES)} \\\\".replace("–", "--")
+    signed = (
+        " & ".join(CHANGES).replace("–", "--").replace(" -2", " $-$2").replace("[-", "[$-$").replace(", -", ", $-$")
+    )
+    assert lines[3].replace("& $-$25.00 [", "& -25.00 [") == f"new|\\{{x\\}} & {signed} \\\\"
     assert lines[4].startswith("M\\_ODISE & 90.00 $\\pm$ 10.00 & -- & ")
     assert re.search(r"minus base\\_1 \\& 50\\%, percentage points", text)
     assert text.isascii()

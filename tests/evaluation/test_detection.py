@@ -1,11 +1,15 @@
 """Scores that ignore the class, FROC in the report, lesion-free images, and the thesis's smoothed overlap, by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from mammoprep.evaluation.explain import explain
 from mammoprep.evaluation.matching import THRESHOLDS
 from mammoprep.evaluation.pixel_overlap import BETA
 from mammoprep.evaluation.scores import over_folds, score
+from mammoprep.evaluation.table import tabulate
 from mammoprep.evaluation.tally import tally
 
 BLANK = ["....."] * 5
@@ -125,3 +129,16 @@ def test_strata_that_one_fold_lacks_are_averaged_over_the_others(report):
     found = over_folds([report((MASS, MASS), (BLANK, BLANK)), report((MASS, HALF))])
     assert found.scores.strata["lesion_free"]["lesion-free"].images == 1
     assert found.scores.strata["lesion_free"]["with lesions"].PQ[0] == 0.75
+
+
+def test_sizes_of_folds_stand_in_their_order(write, scene):
+    """The first fold has a large lesion alone, the second a small one."""
+    reports = []
+    for rows in (["m" * 120] * 100, ["m" * 10 + "." * 110] * 10 + ["." * 120] * 90):
+        tallied = tally(*write(scene(rows, rows)))
+        table = tabulate(tallied, matching="one-to-one")
+        reports.append(replace(score(tallied), explained=explain(tallied, table, matching="one-to-one")))
+    found = over_folds(reports)
+    assert list(found.scores.strata["size_px2"]) == ["under 32 x 32 px", "96 x 96 px and more"]
+    assert list(found.explained) == ["all", "under 32 x 32 px", "96 x 96 px and more"]
+    assert found.explained["all"].lesions == 2

@@ -139,3 +139,12 @@ def test_equal_patients_are_in_the_order_of_their_images(choose):
 
 def test_caption_says_rank_and_quality():
     assert caption(Example("worst", "case-1", 0, 0.054)) == "worst patient, PQ 5 % at IoU 0.1"
+
+
+def test_equal_patients_stand_in_the_order_of_their_first_image(choose):
+    """All missed: the first one is the worst, and shows the image with most lesions."""
+    two = ["mm.nn", "mm.nn", ".....", ".....", "....."]
+    found = choose(("b", SQUARE, BLANK), ("a", SQUARE, BLANK), ("b", two, BLANK))
+    assert [(example.rank, example.name) for example in found] == [("median", "case-2"), ("worst", "case-3")] or [
+        (example.rank, example.name) for example in found
+    ] == [("best", "case-2"), ("worst", "case-3")]

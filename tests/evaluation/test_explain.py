@@ -70,13 +70,13 @@ def test_pairs_that_share_nothing_are_no_extra(whole):
 
 
 def test_pairs_add_up_over_images_and_classes(whole):
-    """A mass in four (3 extra), a calcification half in two (1) and four masses in one (3); background is no lesion."""
+    """Extra: 3 of a mass in four, 1 of a calcification half in two, 3 of four masses in one, 1 of two in one."""
     calcs = ["ccdd.", "ccdd.", "mmnn.", "mmnn.", "....."]
-    found = whole((SQUARE, QUARTERS), (CALC, calcs), (QUARTERS, SQUARE))
-    assert found.lesions == 1 + 1 + 4
-    assert found.extra_pairs[0] == 3 + 1 + 3
-    assert found.lesions_taken_twice[0] == 2
-    assert found.predictions_taken_twice[0] == 1
+    halves, both = ["mm...", "mm...", "nn...", "nn...", "....."], ["mm...", "mm...", "mm...", "mm...", "....."]
+    found = whole((SQUARE, QUARTERS), (CALC, calcs), (QUARTERS, SQUARE), (halves, both))
+    assert found.lesions == 1 + 1 + 4 + 2
+    assert found.extra_pairs[0] == 3 + 1 + 3 + 1
+    assert found.lesions_taken_twice[0] == found.predictions_taken_twice[0] == 2
 
 
 def test_only_the_published_way_has_an_inner_maximum(whole):
