@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
 
@@ -21,6 +22,8 @@ from mammoprep.panoptic import Image, Mask, Rle
 MAX_DETECTIONS = 100
 _CODES = 512
 """Run-length codes that are checked at a time."""
+_MOST_DIGITS = 7
+"""Digits of 5 bits that a run of any image may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,37 +115,41 @@ def covers(codes: Sequence[str], pixels: Sequence[int]) -> Mask:
     A run is a signed number of 5-bit digits, least first, each + 48 in ASCII, 32 added to all but the last; from the
     fourth on it is the difference to the run two before (pycocotools, maskApi.c).
     """
+    if not codes:
+        return np.zeros(0, dtype=bool)
     texts = [code.encode("utf-8") for code in codes]
     good: Mask = np.array([bool(text) and not text[-1] - 48 & 32 for text in texts], dtype=bool)
     texts = [text if fine else b"0" for text, fine in zip(texts, good, strict=True)]
     digits = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - 48
-    begins = np.cumsum([0, *map(len, texts)])
+    behind = np.cumsum([len(text) for text in texts], dtype=np.intp)  # each code
     ends = np.flatnonzero(digits & 32 == 0)  # of the runs
-    sizes = np.diff(ends, prepend=-1)
-    code_of = np.searchsorted(begins, ends, side="right") - 1
-    for bad in (code_of[sizes > 7], np.searchsorted(begins, np.flatnonzero((digits < 0) | (digits > 63)), "right") - 1):
-        good[bad] = False
-    starts, sizes = ends - sizes + 1, np.minimum(sizes, 7)
-    places = np.minimum(np.arange(digits.size) - np.repeat(starts, np.diff(ends, prepend=-1)), 7)
-    runs = np.add.reduceat((digits & 31) << 5 * places, starts)
-    runs -= np.where(digits[ends] & 16, 1 << 5 * sizes, 0)
-    lengths = _undo_differences(runs, code_of)
+    each = np.diff(np.searchsorted(ends, behind), prepend=0)  # runs of a code
+    code_of = np.repeat(np.arange(len(texts)), each)
+    starts = np.concatenate(([0], ends[:-1] + 1))[: ends.size]
+    sizes = ends - starts + 1
+    good[code_of[sizes > _MOST_DIGITS]] = False
+    good[np.searchsorted(behind, np.flatnonzero((digits < 0) | (digits > 63)), side="right")] = False
+    places = np.arange(digits.size) - np.repeat(starts, sizes)
+    runs = np.add.reduceat((digits & 31) << 5 * np.minimum(places, _MOST_DIGITS), starts)
+    runs -= np.where(digits[ends] & 16, 1 << 5 * np.minimum(sizes, _MOST_DIGITS), 0)
+    lengths = _undo_differences(runs, each)
     good[code_of[lengths < 0]] = False
-    totals = np.bincount(code_of, weights=lengths, minlength=len(texts))
-    good &= totals == np.asarray(pixels)
+    good &= np.bincount(code_of, weights=lengths, minlength=len(texts)) == np.asarray(pixels)
     return good
 
 
-def _undo_differences(runs: NDArray[np.int64], code_of: NDArray[np.intp]) -> NDArray[np.int64]:
-    """Give the lengths of runs stored, from the fourth of a code on, as the difference to the one two before."""
-    number = np.arange(runs.size) - np.searchsorted(code_of, code_of)  # of the run in its code
-    chain = np.where(number == 0, 0, 1 + number % 2)  # odd and even ones are summed apart, the first stands alone
-    order = np.lexsort((number, chain, code_of))
-    sums = np.cumsum(runs[order])
-    keys = 3 * code_of[order] + chain[order]
-    first = np.searchsorted(keys, keys)
-    lengths = np.empty_like(runs)
-    lengths[order] = sums - sums[first] + runs[order][first]
+def _undo_differences(runs: NDArray[np.int64], each: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Give the lengths of runs stored, from the fourth of a code on, as the difference to the one two before.
+
+    So the second, fourth … run of a code are sums of one chain, the third, fifth … of another. `each`: runs of a code.
+    """
+    first = np.cumsum(each) - each
+    number = np.arange(runs.size) - np.repeat(first, each)  # of the run in its code
+    lengths = np.where(number == 0, runs, 0)
+    for parity in (0, 1):
+        chain = (number % 2 == parity) & (number > 0)
+        sums = np.cumsum(np.where(chain, runs, 0))
+        lengths += np.where(chain, sums - np.repeat(sums[first], each), 0)
     return lengths
 
 
@@ -151,30 +158,68 @@ def rank(
 ) -> list[dict[int, Ranking]]:
     """Match the detections of each image, given as (lesions, detections), by COCOeval at every threshold.
 
-    Gives each image's rankings by category id, and under LESION that of all `things` as one class.
+    Gives each image's rankings by category id, and under LESION that of all `things` as one class. COCOeval is shown
+    only detections that overlap a lesion: no others can match, nor keep these from it.
     """
     rankings: list[dict[int, Ranking]] = [{} for _ in images]
-    each = sorted({instance.category_id for pair in images for side in pair for instance in side})
-    for categories in (each, [LESION] if things & set(each) else []):
-        if not categories:
-            continue
-        as_one = things if categories == [LESION] else None
-        truths, detections = (_index(side, categories, as_one=as_one) for side in zip(*images, strict=True))
+    touching: list[_Touching] = []
+    for found, sides in zip(rankings, images, strict=True):
+        for category, (lesions, guesses) in _by_class(sides, things).items():
+            ordered = sorted(guesses, key=lambda guess: -guess.score)[:MAX_DETECTIONS]
+            found[category] = _unmatched(lesions, ordered)
+            places = _overlapping(lesions, ordered)
+            if places.size:
+                touching.append(_Touching(found[category], lesions, [ordered[i] for i in places], places))
+    if touching:
+        truths, detections = _index([each.truths for each in touching]), _index([each.detections for each in touching])
         evaluator = COCOeval(truths, detections, "segm")
-        evaluator.params = _parameters(image_ids=list(range(len(images))), category_ids=categories)
+        evaluator.params = _parameters(image_ids=list(range(len(touching))), category_ids=[1])
         _quiet(COCOeval.evaluate)(evaluator)
-        for result in filter(None, evaluator.evalImgs):
-            rankings[result["image_id"]][result["category_id"]] = _ranking(result)
+        for each, result in zip(touching, evaluator.evalImgs, strict=True):
+            each.ranking.matched[:, each.places] = result["dtMatches"] > 0
+            each.ranking.ignored[:, each.places] = result["dtIgnore"]
     return rankings
 
 
-def _ranking(result: Mapping[str, Any]) -> Ranking:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Touching:
+    """Detections of one class and image that overlap a lesion, in falling order of score, and their places in it."""
+
+    ranking: Ranking
+    truths: Sequence[Instance]
+    detections: Sequence[Instance]
+    places: NDArray[np.intp]
+
+
+def _unmatched(truths: Sequence[Instance], detections: Sequence[Instance]) -> Ranking:
+    shape = (len(THRESHOLDS), len(detections))
     return Ranking(
-        scores=np.array(result["dtScores"], dtype=np.float64),
-        matched=result["dtMatches"] > 0,
-        ignored=np.asarray(result["dtIgnore"], dtype=bool),
-        truths=int(np.count_nonzero(np.equal(result["gtIgnore"], 0))),
+        scores=np.array([detection.score for detection in detections], dtype=np.float64),
+        matched=np.zeros(shape, dtype=bool),
+        ignored=np.zeros(shape, dtype=bool),
+        truths=sum(not truth.crowd for truth in truths),
     )
+
+
+def _overlapping(truths: Sequence[Instance], detections: Sequence[Instance]) -> NDArray[np.intp]:
+    """Give the places of the detections that share a pixel with a lesion."""
+    if not truths or not detections:
+        return np.zeros(0, dtype=np.intp)
+    sides = ([{**each.code, "counts": each.code["counts"].encode()} for each in side] for side in (detections, truths))
+    return np.flatnonzero(np.asarray(coco_mask.iou(*sides, [0] * len(truths))).any(axis=1))
+
+
+def _by_class(
+    sides: tuple[Sequence[Instance], Sequence[Instance]], things: Set[int]
+) -> dict[int, tuple[list[Instance], list[Instance]]]:
+    """Give an image's lesions and detections of each class that has some, and under LESION those of all `things`."""
+    groups: defaultdict[int, tuple[list[Instance], list[Instance]]] = defaultdict(lambda: ([], []))
+    for side, instances in enumerate(sides):
+        for instance in instances:
+            groups[instance.category_id][side].append(instance)
+            if instance.category_id in things:
+                groups[LESION][side].append(instance)
+    return groups
 
 
 def precision(rankings: Sequence[Ranking]) -> NDArray[np.float64] | None:
@@ -210,32 +255,27 @@ def _parameters(*, image_ids: list[int], category_ids: list[int]) -> Params:
     return parameters
 
 
-def _index(images: Sequence[Sequence[Instance]], categories: Sequence[int], *, as_one: Set[int] | None) -> COCO:
-    """Give the instances of images 0, 1, … as a COCO object; ids start at 1, for COCOeval never matches an id 0.
+def _index(groups: Sequence[Sequence[Instance]]) -> COCO:
+    """Give groups 0, 1, … of instances as the images of a COCO object, all of category 1.
 
-    With `as_one` only instances of those classes are there, all of class LESION.
+    Ids start at 1, for COCOeval never matches an id 0.
     """
     coco = COCO()
-    listed = [
-        (image_id, instance)
-        for image_id, instances in enumerate(images)
-        for instance in instances
-        if as_one is None or instance.category_id in as_one
-    ]
+    listed = [(number, instance) for number, instances in enumerate(groups) for instance in instances]
     coco.dataset = {
-        "images": [{"id": image_id, "height": None, "width": None} for image_id in range(len(images))],
-        "categories": [{"id": category} for category in categories],
+        "images": [{"id": number, "height": None, "width": None} for number in range(len(groups))],
+        "categories": [{"id": 1}],
         "annotations": [
             {
                 "id": i,
-                "image_id": image_id,
-                "category_id": instance.category_id if as_one is None else LESION,
+                "image_id": number,
+                "category_id": 1,
                 "segmentation": instance.code,
                 "area": 0,
                 "iscrowd": int(instance.crowd),
                 "score": instance.score,
             }
-            for i, (image_id, instance) in enumerate(listed, start=1)
+            for i, (number, instance) in enumerate(listed, start=1)
         ],
     }
     _quiet(COCO.createIndex)(coco)

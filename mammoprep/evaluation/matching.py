@@ -66,7 +66,8 @@ def overlaps(first: Runs, second: Runs) -> dict[tuple[int, int], int]:
     """
     starts = np.concatenate((first.starts, second.starts))
     order = np.argsort(starts, kind="stable")  # two rising rows, which a stable sort merges
-    lengths = np.diff(starts[order], append=first.shape[0] * first.shape[1])
+    starts = np.append(starts[order], first.shape[0] * first.shape[1])
+    lengths = starts[1:] - starts[:-1]
     of_first = order < first.starts.size
     places = [np.cumsum(mask) - 1 for mask in (of_first, ~of_first)]  # -1 before the second one's start, for no pixel
     labels = [np.unique(side.values) for side in (first, second)]
