@@ -132,7 +132,7 @@ def _decode(path: Path, *, keep: bool = False) -> NDArray[Any]:
 def _inflate(data: bytes) -> NDArray[np.uint8] | None:
     """Decode an 8-bit grey or RGB PNG without row filters, as `write_ids` and `write_classes` write; None for others.
 
-    libdeflate takes an eighth of the time that libpng takes for a map of segments (examples/benchmarks/evaluate.py).
+    libdeflate takes a small part of libpng's time for it, which is most of what an evaluation waits for.
     PNG (third edition), clauses 5.3 (chunks), 9.2 (filters) and 11.2.1 (IHDR).
     """
     chunks = _chunks(data)
