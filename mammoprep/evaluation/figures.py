@@ -45,8 +45,8 @@ _TITLES = {
 def sweep(report: Report, path: Path) -> None:
     """Draw PQ, RQ, SQ and AP over the IoU threshold, the chosen one marked; the ending of `path` says the format.
 
-    A band shows the 95 % interval of PQ and AP or, where there is none, one standard deviation over folds. Raises
-    MammoprepError where the report has no curve.
+    The 95 % intervals or, where there are none, one standard deviation over folds are bands of PQ and AP, and bars of
+    RQ and SQ at the FIXED thresholds. Raises MammoprepError where the report has no curve.
     """
     curves = {name: getattr(report.scores.sweep, name) for name in _STYLES}
     if not any(curves.values()):
@@ -58,9 +58,7 @@ def sweep(report: Report, path: Path) -> None:
             color, line, marker = _STYLES[name]
             values = 100 * np.array(curve)
             axes.plot(THRESHOLDS, values, color=color, linestyle=line, marker=marker, markersize=4, label=name)
-            band = _band(report, name) if name in ("PQ", "AP") else None  # four on one another show nothing
-            if band is not None:
-                axes.fill_between(THRESHOLDS, *band, color=color, alpha=0.2, linewidth=0)
+            _draw_spread(axes, report, name)
     if report.best is not None:
         axes.axvline(report.best, color="black", linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
         axes.annotate(f" t = {report.best:.2f}", (report.best, 1.0), va="top", xycoords=("data", "axes fraction"))
@@ -69,6 +67,19 @@ def sweep(report: Report, path: Path) -> None:
     _tidy(axes)
     axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     _save(figure, path)
+
+
+def _draw_spread(axes: Axes, report: Report, name: str) -> None:
+    """Show how sure a curve is; four bands on one another would show nothing."""
+    band, color = _band(report, name), _STYLES[name][0]
+    if band is None:
+        return
+    if name in ("PQ", "AP"):
+        axes.fill_between(THRESHOLDS, *band, color=color, alpha=0.2, linewidth=0)
+        return
+    beside = 0.006 if name == "RQ" else -0.006
+    low, high = (edge[list(FIXED_LEVELS)] for edge in band)
+    axes.vlines(np.array(FIXED) + beside, low, high, color=color, linewidth=1)
 
 
 def _band(report: Report, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

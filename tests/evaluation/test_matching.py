@@ -130,7 +130,7 @@ def test_paper_counts_every_pair_above_the_threshold():
     assert matched([[0.25, 0.25, 0.05]], 0.1, matching="paper") == [(0, 0), (0, 1)]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(SEEDS, st.sampled_from([0.05, 0.1, 0.2, 0.3, 0.5]))
 def test_assignment_is_the_optimum_over_all_assignments(seed, threshold):
     ious = random_ious(seed)
