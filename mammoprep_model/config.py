@@ -22,6 +22,8 @@ class TrainConfig:
     batch_size: int = 4
     """Images a step."""
     learning_rate: float = 1e-4
+    backbone_rate: float = 1.0
+    """Factor of the learning rate for the backbone's own weights, where they are trained."""
     weight_decay: float = 0.05
     """AdamW's; 0 for norms and biases."""
     warmup_steps: int = 250
@@ -49,14 +51,14 @@ class ModelConfig:
     A part called `tiny` is small, random and needs no weights.
     """
 
-    diffusion: str = "mam-e"
-    """The UNet, VAE and empty-prompt encoding whose activations are the features."""
-    diffusion_frozen: bool = True
-    """False trains the UNet and the VAE too."""
+    backbone: str = "mam-e"
+    """What the features come from: a diffusion model's UNet and VAE, or a Swin transformer."""
+    backbone_frozen: bool = True
+    """False trains the backbone too."""
     image_encoder: str = "biomedclip"
-    """Sees each window for the implicit captioner."""
+    """Sees each window for the implicit captioner; `none`: the diffusion model gets the empty prompt."""
     text_encoder: str = "biomedclip"
-    """Encodes the class names."""
+    """Encodes the class names; `none`: a linear layer tells the classes apart."""
     synonyms: bool = True
     """Let each class also be found under its plain-language names; False: the bare name alone."""
     time_embedding: bool = True
@@ -107,9 +109,17 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named system: values only."""
+    """A named system: values only.
+
+    `published` is the name under which the paper's tables list it; `trained` and `frozen` are the millions of
+    parameters for three lesion classes, breast and background (0: not counted). An encoder of texts is in neither:
+    texts are encoded once.
+    """
 
     name: str
     summary: str
     model: ModelConfig
     train: TrainConfig
+    published: str | None = None
+    trained: float = 0.0
+    frozen: float = 0.0

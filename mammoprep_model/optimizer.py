@@ -5,15 +5,32 @@ from torch import nn
 
 from mammoprep_model.config import TrainConfig
 
+_BACKBONE = ("backbone.unet.", "backbone.vae.", "backbone.swin.")
+"""Where a network keeps the weights that its backbone comes with."""
+
 
 def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Give AdamW over the trained parameters, without weight decay on norms and biases (those of one dimension)."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    """Give AdamW over the trained parameters, without weight decay on norms and biases (those of one dimension).
+
+    Each group has a `factor` of the learning rate: `backbone_rate` for a pretrained backbone's weights, else 1.
+    """
+    trained = [(name.startswith(_BACKBONE), p) for name, p in module.named_parameters() if p.requires_grad]
     groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for own, p in trained if own == of_backbone and (p.ndim > 1) == decays],
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "factor": config.backbone_rate if of_backbone else 1.0,
+        }
+        for of_backbone in (False, True)
+        for decays in (True, False)
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, fused=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate, times each group's factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

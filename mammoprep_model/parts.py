@@ -19,6 +19,7 @@ from mammoprep_model import tiny, weights
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_NEW_IN_SWIN = ("hidden_states_norms.", "swin.layernorm.")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,14 @@ class Diffusion:
         """Give the width of the UNet's time embedding."""
         width: int = self.unet.time_embedding.linear_2.out_features
         return width
+
+
+@dataclass(frozen=True)
+class SwinSource:
+    """A Swin transformer with the outputs of its four stages, as transformers' SwinBackbone."""
+
+    swin: Any
+    pretrained: bool
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,27 @@ def load_diffusion(part: str, places: Mapping[str, str]) -> Diffusion:
         empty_prompt = _empty_prompt(folder)
     _check_layout(part, folder, unet=unet, vae=vae)
     return Diffusion(unet, vae, empty_prompt, pretrained=True)
+
+
+def is_swin(part: str) -> bool:
+    """Tell a Swin transformer from a diffusion model by the name of the part."""
+    return part == "tiny-swin" or (part != "tiny" and weights.source_of(part).layout == "swin")
+
+
+def load_swin(part: str, places: Mapping[str, str]) -> SwinSource:
+    """Load a Swin transformer as a backbone of four stages from a transformers folder.
+
+    The norms behind the stages are new: a classifier has none. `tiny-swin` is small and random.
+    """
+    if part == "tiny-swin":
+        return SwinSource(tiny.swin(), pretrained=False)
+    folder = _folder(part, places, layouts=("swin",))
+    from transformers import SwinBackbone
+
+    stages = [f"stage{number}" for number in range(1, 5)]
+    with _reading(part, folder):
+        swin = _from_folder(SwinBackbone, folder, new=_NEW_IN_SWIN, out_features=stages)
+    return SwinSource(swin, pretrained=True)
 
 
 def load_encoders(part: str, places: Mapping[str, str]) -> Encoders:
@@ -175,13 +205,13 @@ def _from_diffusers(architecture: Any, folder: Path) -> Any:
     return _from_folder(architecture, folder, low_cpu_mem_usage=False, use_safetensors=safe)
 
 
-def _from_folder(architecture: Any, folder: Path, **options: bool) -> Any:
-    """Load a diffusers or transformers model in float32; a tensor that the folder lacks is a KeyError.
+def _from_folder(architecture: Any, folder: Path, *, new: tuple[str, ...] = (), **options: Any) -> Any:
+    """Load a diffusers or transformers model in float32; a tensor that the folder lacks is a KeyError, but for `new`.
 
     Both libraries read .bin files with `weights_only=True`; what is missing they would fill with random numbers.
     """
     model, info = architecture.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
-    if missing := sorted(info["missing_keys"]):
+    if missing := sorted(name for name in info["missing_keys"] if not name.startswith(new)):
         raise KeyError(missing[0])
     return model.float()
 

@@ -45,6 +45,22 @@ def vae() -> nn.Module:
     return network
 
 
+def swin() -> nn.Module:
+    """Give a random Swin transformer with the outputs of its four stages, at the strides of the large one."""
+    from transformers import SwinBackbone, SwinConfig
+
+    config: dict[str, Any] = {
+        "embed_dim": 16,
+        "depths": [1, 1, 1, 1],
+        "num_heads": [1, 2, 2, 4],
+        "window_size": 4,
+        "image_size": 64,
+        "out_features": [f"stage{number}" for number in range(1, 5)],
+    }
+    network: nn.Module = SwinBackbone(SwinConfig(**config))
+    return network
+
+
 def empty_prompt() -> Tensor:
     """Give a random empty-prompt encoding (1, T, D)."""
     return torch.randn(1, *PROMPT)

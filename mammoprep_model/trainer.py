@@ -19,7 +19,7 @@ from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.config import Preset
 from mammoprep_model.interrupts import Stopped, stop_requests
 from mammoprep_model.log import Log, PeakMemory, Step
-from mammoprep_model.optimizer import learning_rate, make_optimizer
+from mammoprep_model.optimizer import learning_rate, make_optimizer, set_rate
 from mammoprep_model.segmenter import Batch, Segmenter
 
 Fold = int | Literal["all"]
@@ -100,9 +100,7 @@ def _fit(network: Segmenter, images: data.TrainingImages, *, job: _Job, session:
         begun = perf_counter()
         for batch in data.stream(images, starts):
             step += 1
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config)
-
+            set_rate(optimizer, learning_rate(step, config))
             with torch.autocast("cuda", torch.bfloat16, enabled=config.mixed_precision and device != "cpu"):
                 losses = network.loss(batch.to(device))
             total = torch.stack([*losses.values()])

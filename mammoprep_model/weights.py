@@ -17,7 +17,7 @@ class Source:
     """
 
     name: str
-    layout: Literal["diffusers", "clip", "open_clip"]
+    layout: Literal["diffusers", "clip", "open_clip", "swin"]
     hub: str
     licence: str
     megabytes: int
@@ -62,6 +62,14 @@ SOURCES: Mapping[str, Source] = {
             "MIT",
             784,
             (("open_clip_config.json",), OPEN_CLIP_WEIGHTS, ("vocab.txt",)),
+        ),
+        Source(
+            "swin-l",
+            "swin",
+            "microsoft/swin-large-patch4-window12-384-in22k",
+            "Apache-2.0",
+            920,
+            (("config.json",), ("model.safetensors", "pytorch_model.bin")),
         ),
     )
 }

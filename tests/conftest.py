@@ -64,7 +64,7 @@ def small_preset() -> "Preset":
         mixed_precision=False,
         checkpoint_every=2,
     )
-    return Preset("tiny", "two layers", ModelConfig(diffusion="tiny"), train)
+    return Preset("tiny", "two layers", ModelConfig(backbone="tiny"), train)
 
 
 @pytest.fixture

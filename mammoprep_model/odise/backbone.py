@@ -40,6 +40,7 @@ class Backbone(nn.Module):
         self.unet = unet
         self.vae = vae
         self.frozen = frozen
+        self.channels = (projection,) * len(STRIDES)
         # The identity makes the UNet add what it gets as class_labels to its time embedding.
         self.unet.class_embedding = nn.Identity()
         _cut_decoder(vae)

@@ -28,6 +28,20 @@ class Captioner(nn.Module):
         return prompt, None if self.time is None else self.time(embeddings)
 
 
+class EmptyPrompt(nn.Module):
+    """Give every image the encoding of the empty prompt: no captioner."""
+
+    empty_prompt: Tensor
+
+    def __init__(self, empty_prompt: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("empty_prompt", empty_prompt)
+
+    def forward(self, windows: Tensor) -> tuple[Tensor, None]:
+        """Map windows (B, 3, H, W) to a prompt (B, T, D), the same for all, and no time term."""
+        return self.empty_prompt.expand(len(windows), -1, -1), None
+
+
 class _Term(nn.Module):
     """tanh(alpha) * (Linear(v) + position) of the shape (…, D); all tokens share the linear layer's output."""
 

@@ -60,6 +60,19 @@ class ClassHead(nn.Module):
         return torch.cat([texts.amax(dim=-1, keepdim=True) for texts in classes], dim=-1)
 
 
+class LinearHead(nn.Module):
+    """Score queries by one linear layer, as Mask2Former does: no texts, "no object" last."""
+
+    def __init__(self, classes: int, *, hidden: int) -> None:
+        super().__init__()
+        self.classes = nn.Linear(hidden, classes + 1)
+
+    def forward(self, queries: Tensor, masks: Tensor, features: Tensor) -> Tensor:
+        """Map queries (B, Q, D) to logits (B, Q, C + 1); `masks` and `features` are not looked at."""
+        logits: Tensor = self.classes(queries)
+        return logits
+
+
 def pool(features: Tensor, masks: Tensor) -> Tensor:
     """Average features (B, D, H, W) where mask logits (B, Q, H, W) are above 0: (B, Q, D); an empty mask gives 0.
 

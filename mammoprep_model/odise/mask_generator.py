@@ -1,5 +1,6 @@
 """The mask generator of Mask2Former: a pixel decoder and queries that look where their masks are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -28,10 +29,11 @@ class Masks:
 class MaskGenerator(Mask2FormerPreTrainedModel):  # type: ignore[no-untyped-call]
     """Turn features at strides 4, 8, 16 and 32 into queries and masks.
 
-    It derives from transformers' base class for its `post_init`, which initialises attention and convolutions.
+    `channels` are those of the features. It derives from transformers' base class for its `post_init`, which
+    initialises attention and convolutions.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, channels: Sequence[int]) -> None:
         settings = Mask2FormerConfig(
             feature_size=config.hidden,
             mask_feature_size=config.hidden,
@@ -45,14 +47,14 @@ class MaskGenerator(Mask2FormerPreTrainedModel):  # type: ignore[no-untyped-call
             num_queries=config.queries,
         )
         super().__init__(settings)
-        self.pixel_decoder = Mask2FormerPixelDecoder(settings, feature_channels=[config.projection] * 4)
+        self.pixel_decoder = Mask2FormerPixelDecoder(settings, feature_channels=list(channels))
         self.transformer = Mask2FormerTransformerModule(in_features=config.hidden, config=settings)
         self.post_init()  # type: ignore[no-untyped-call]
         # Versions of transformers leave it zero, normal or, without post_init, uninitialised memory.
         nn.init.normal_(self.pixel_decoder.level_embed)
 
     def forward(self, features: tuple[Tensor, ...]) -> Masks:
-        """Map features (B, projection, H/s, W/s), s = 4, 8, 16, 32, to queries and masks."""
+        """Map features (B, channels, H/s, W/s), s = 4, 8, 16, 32, to queries and masks."""
         pixels = self.pixel_decoder(features, output_hidden_states=False, return_dict=True)
         decoded = self.transformer(multi_scale_features=pixels.multi_scale_features, mask_features=pixels.mask_features)
         queries = tuple(states.transpose(0, 1) for states in decoded.intermediate_hidden_states)

@@ -12,69 +12,60 @@ from mammoprep.panoptic import Category
 from mammoprep_model import losses
 from mammoprep_model.config import ModelConfig
 from mammoprep_model.odise.backbone import Backbone, cut, merge
-from mammoprep_model.odise.captioner import Captioner
-from mammoprep_model.odise.class_head import ClassHead, names_of
+from mammoprep_model.odise.captioner import Captioner, EmptyPrompt
+from mammoprep_model.odise.class_head import ClassHead, LinearHead, names_of
 from mammoprep_model.odise.mask_generator import MaskGenerator, Masks
-from mammoprep_model.parts import Diffusion, Encoders, load_diffusion, load_encoders
+from mammoprep_model.odise.swin import Swin
+from mammoprep_model.parts import Diffusion, Encoders, SwinSource, is_swin, load_diffusion, load_encoders, load_swin
 from mammoprep_model.segmenter import Batch, Prediction
+
+NONE = "none"
+"""A part that a model does without."""
+NO_SOURCE = {NONE, "tiny", "tiny-swin"}
 
 
 class Odise(nn.Module):
-    """Segment images into masks with classes; it keeps the contract of `segmenter.Segmenter`."""
+    """Segment images into masks with classes; it keeps the contract of `segmenter.Segmenter`.
+
+    A diffusion `backbone` sees windows of the image and a prompt, a Swin transformer sees the image whole; `given` are
+    the names below which pretrained parts can give every tensor back.
+    """
 
     def __init__(
         self,
         config: ModelConfig,
         *,
-        categories: Sequence[Category],
-        diffusion: Diffusion,
-        image_encoders: Encoders,
-        text_encoders: Encoders,
+        backbone: Backbone | Swin,
+        captioner: Captioner | EmptyPrompt | None,
+        class_head: ClassHead | LinearHead,
+        given: Sequence[str],
     ) -> None:
         super().__init__()
         self.config = config
-        self.captioner = Captioner(
-            image_encoders.image,
-            width=image_encoders.width,
-            empty_prompt=diffusion.empty_prompt,
-            time_width=diffusion.time_width if config.time_embedding else None,
-        )
-        self.backbone = Backbone(
-            diffusion.unet,
-            diffusion.vae,
-            frozen=config.diffusion_frozen,
-            projection=config.projection,
-            window=config.window,
-            checkpointing=config.checkpointing,
-        )
-        self.mask_generator = MaskGenerator(config)
-        self.class_head = ClassHead(
-            [text_encoders.text(names_of(category.name, synonyms=config.synonyms)) for category in categories],
-            empty=text_encoders.text([""])[0],
-            hidden=config.hidden,
-        )
-        pretrained = {
-            "backbone.unet.": diffusion.pretrained,
-            "backbone.vae.": diffusion.pretrained,
-            "captioner.empty_prompt": diffusion.pretrained,
-            "captioner.encoder.": image_encoders.pretrained,
-            "class_head.text": text_encoders.pretrained,
-        }
-        self._given = tuple(prefix for prefix, given in pretrained.items() if given)
+        self.captioner = captioner
+        self.backbone = backbone
+        self.mask_generator = MaskGenerator(config, backbone.channels)
+        self.class_head = class_head
+        self._given = tuple(given)
         self.train()
 
     def forward(self, images: Tensor) -> tuple[Masks, tuple[Tensor, ...]]:
         """Map images (B, 3, H, W) to sets of masks and, for each set, logits (B, Q, C + 1), "no object" last."""
-        size, window = (images.shape[2], images.shape[3]), self.config.window
-        windows = cut(images, window=window)
-        prompt, time = self.captioner(windows)
-        features = tuple(merge(part, size, window=window) for part in self.backbone(windows, prompt, time))
-        generated = self.mask_generator(features)
+        generated = self.mask_generator(self._features(images))
         logits = tuple(
             self.class_head(queries, masks, generated.features)
             for queries, masks in zip(generated.queries, generated.masks, strict=True)
         )
         return generated, logits
+
+    def _features(self, images: Tensor) -> tuple[Tensor, ...]:
+        if self.captioner is None:
+            whole: tuple[Tensor, ...] = self.backbone(images)
+            return whole
+        size, window = (images.shape[2], images.shape[3]), self.config.window
+        windows = cut(images, window=window)
+        prompt, time = self.captioner(windows)
+        return tuple(merge(part, size, window=window) for part in self.backbone(windows, prompt, time))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Give the weighted terms `class`, `mask` and `dice`; their sum is minimised."""
@@ -94,10 +85,12 @@ class Odise(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Set the mode of the trained parts; frozen ones stay as they are for use."""
         super().train(mode)
-        self.captioner.encoder.eval()
-        if self.config.diffusion_frozen:
-            self.backbone.unet.eval()
-            self.backbone.vae.eval()
+        if isinstance(self.captioner, Captioner):
+            self.captioner.encoder.eval()
+        if self.config.backbone_frozen:
+            for name in ("unet", "vae", "swin"):
+                if hasattr(self.backbone, name):
+                    getattr(self.backbone, name).eval()
         return self
 
     def trained_state(self) -> dict[str, Tensor]:
@@ -135,16 +128,58 @@ def build(config: ModelConfig, *, categories: Sequence[Category], weights: Mappi
     `weights` says where pretrained parts lie, as in `--weights mam-e=DIR`: a folder or a hub id by name of the part.
     """
     places = weights or {}
-    parts = (config.diffusion, config.image_encoder, config.text_encoder)
+    parts = {config.backbone, config.image_encoder, config.text_encoder}
     for name in places:
         if name not in parts:
-            raise UnknownNameError(name, kind="part of this model", known=sorted(set(parts) - {"tiny"}))
-    image_encoders = load_encoders(config.image_encoder, places)
-    same = config.text_encoder == config.image_encoder
-    return Odise(
-        config,
-        categories=categories,
-        diffusion=load_diffusion(config.diffusion, places),
-        image_encoders=image_encoders,
-        text_encoders=image_encoders if same else load_encoders(config.text_encoder, places),
-    )
+            raise UnknownNameError(name, kind="part of this model", known=sorted(parts - NO_SOURCE))
+    encoders: dict[str, Encoders | None] = {
+        part: load_encoders(part, places)
+        for part in dict.fromkeys((config.image_encoder, config.text_encoder))
+        if part != NONE
+    }
+    image, text = encoders.get(config.image_encoder), encoders.get(config.text_encoder)
+    load = load_swin if is_swin(config.backbone) else load_diffusion
+    return wire(config, categories=categories, source=load(config.backbone, places), image=image, text=text)
+
+
+def wire(
+    config: ModelConfig,
+    *,
+    categories: Sequence[Category],
+    source: Diffusion | SwinSource,
+    image: Encoders | None,
+    text: Encoders | None,
+) -> Odise:
+    """Put the parts together: a captioner only for a diffusion model, texts only where there is an encoder of them."""
+    given: dict[str, bool] = {}
+    backbone: Backbone | Swin
+    captioner: Captioner | EmptyPrompt | None = None
+    if isinstance(source, SwinSource):
+        backbone = Swin(source.swin, frozen=config.backbone_frozen)
+        given["backbone.swin."] = source.pretrained
+    else:
+        captioner = _captioner(config, source, image)
+        backbone = Backbone(
+            source.unet,
+            source.vae,
+            frozen=config.backbone_frozen,
+            projection=config.projection,
+            window=config.window,
+            checkpointing=config.checkpointing,
+        )
+        given |= dict.fromkeys(("backbone.unet.", "backbone.vae.", "captioner.empty_prompt"), source.pretrained)
+        given["captioner.encoder."] = image is not None and image.pretrained
+    head: ClassHead | LinearHead = LinearHead(len(categories), hidden=config.hidden)
+    if text is not None:
+        names = [text.text(names_of(category.name, synonyms=config.synonyms)) for category in categories]
+        head = ClassHead(names, empty=text.text([""])[0], hidden=config.hidden)
+        given["class_head.text"] = text.pretrained
+    prefixes = [prefix for prefix, is_given in given.items() if is_given]
+    return Odise(config, backbone=backbone, captioner=captioner, class_head=head, given=prefixes)
+
+
+def _captioner(config: ModelConfig, source: Diffusion, image: Encoders | None) -> Captioner | EmptyPrompt:
+    if image is None:
+        return EmptyPrompt(source.empty_prompt)
+    time_width = source.time_width if config.time_embedding else None
+    return Captioner(image.image, width=image.width, empty_prompt=source.empty_prompt, time_width=time_width)

@@ -46,7 +46,7 @@ def small() -> ModelConfig:
 def tiny_config(small: ModelConfig) -> ModelConfig:
     """The same, on random parts."""
     return replace(
-        small, diffusion="tiny", image_encoder="tiny", text_encoder="tiny", diffusion_frozen=False, checkpointing=False
+        small, backbone="tiny", image_encoder="tiny", text_encoder="tiny", backbone_frozen=False, checkpointing=False
     )
 
 
@@ -206,3 +206,17 @@ def biomedclip_folder(open_clip: OpenClip, tmp_path_factory: pytest.TempPathFact
 def places(diffusers_folder: Path, biomedclip_folder: Path) -> Mapping[str, str]:
     """Where M-ODISE's parts lie, as in `--weights mam-e=DIR --weights biomedclip=DIR`."""
     return {"mam-e": str(diffusers_folder), "biomedclip": str(biomedclip_folder)}
+
+
+@pytest.fixture(scope="session")
+def swin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Swin classifier as transformers saves it, as Swin-L is published."""
+    from transformers import SwinConfig, SwinForImageClassification
+
+    torch.manual_seed(4)
+    root = tmp_path_factory.mktemp("swin")
+    config = SwinConfig(
+        image_size=64, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], window_size=4, num_labels=5
+    )
+    SwinForImageClassification(config).save_pretrained(root)
+    return root

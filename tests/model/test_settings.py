@@ -23,7 +23,7 @@ TINY = zoo.preset("tiny")
         ("train.scale=0.5,1.5", (0.5, 1.5)),
         ("train.milestones=(0.1, 0.2)", (0.1, 0.2)),
         ("model.queries=3", 3),
-        ("model.diffusion=mam-e", "mam-e"),
+        ("model.backbone=mam-e", "mam-e"),
     ],
 )
 def test_a_value_is_read_by_the_type_of_its_field(assignment: str, value: object) -> None:

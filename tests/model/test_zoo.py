@@ -24,19 +24,19 @@ def test_m_odise_has_the_published_sizes():
     assert (model.queries, model.decoder_layers, model.encoder_layers, model.hidden) == (100, 9, 6, 256)
     assert (model.class_weight, model.mask_weight, model.dice_weight, model.no_object_weight) == (2, 5, 5, 0.1)
     assert (model.points, model.oversample_ratio, model.importance_ratio, model.window) == (12544, 3, 0.75, 512)
-    assert (model.diffusion, model.image_encoder, model.text_encoder) == ("mam-e", "biomedclip", "biomedclip")
+    assert (model.backbone, model.image_encoder, model.text_encoder) == ("mam-e", "biomedclip", "biomedclip")
 
 
 @pytest.mark.parametrize("preset", zoo.PRESETS.values(), ids=lambda preset: preset.name)
 def test_every_part_of_a_preset_has_a_source(preset: zoo.Preset):
-    parts = {preset.model.diffusion, preset.model.image_encoder, preset.model.text_encoder}
-    assert parts <= {"tiny", *weights.SOURCES}
+    parts = {preset.model.backbone, preset.model.image_encoder, preset.model.text_encoder}
+    assert parts <= {"tiny", "none", *weights.SOURCES}
 
 
 def test_tiny_needs_no_weights():
     model = zoo.preset("tiny").model
-    assert {model.diffusion, model.image_encoder, model.text_encoder} == {"tiny"}
-    assert not model.diffusion_frozen
+    assert {model.backbone, model.image_encoder, model.text_encoder} == {"tiny"}
+    assert not model.backbone_frozen
 
 
 @pytest.mark.parametrize("preset", zoo.PRESETS.values(), ids=lambda preset: preset.name)

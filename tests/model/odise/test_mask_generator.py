@@ -16,7 +16,7 @@ def features() -> tuple[torch.Tensor, ...]:
 
 def make(config: ModelConfig) -> MaskGenerator:
     torch.manual_seed(0)
-    return MaskGenerator(config)
+    return MaskGenerator(config, [config.projection] * 4)
 
 
 def test_there_is_one_set_of_masks_more_than_layers(small: ModelConfig, features: tuple[torch.Tensor, ...]):

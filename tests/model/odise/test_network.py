@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Category, make_categories
-from mammoprep_model import parts
+from mammoprep_model import parts, zoo
 from mammoprep_model.config import ModelConfig
-from mammoprep_model.odise.network import Odise, build
+from mammoprep_model.odise.network import Odise, build, wire
 from mammoprep_model.segmenter import Batch, Prediction, Segmenter
 
 Categories = tuple[Category, ...]
@@ -132,7 +132,7 @@ def test_what_pretrained_parts_give_back_is_not_saved(wired: Odise):
 
 
 def test_an_unfrozen_pretrained_unet_is_saved(small: ModelConfig, categories: Categories, places: Mapping[str, str]):
-    network = build(replace(small, diffusion_frozen=False), categories=categories, weights=places)
+    network = build(replace(small, backbone_frozen=False), categories=categories, weights=places)
     assert "backbone.unet.conv_in.weight" in network.trained_state()
 
 
@@ -212,41 +212,94 @@ def test_weights_for_a_part_that_the_model_lacks_are_refused(small: ModelConfig,
         build(small, categories=categories, weights={"mame": "somewhere"})
 
 
-def full_size(width: int) -> Odise:
-    """Build the full size without memory, with embeddings of `width` numbers."""
+def full_size(name: str) -> Odise:
+    """Build a preset's full size without memory, from the published sizes of its parts."""
+    model, categories = zoo.preset(name).model, make_categories(["BI-RADS 3", "BI-RADS 4", "BI-RADS 5"])
+    with torch.device("meta"):
+        source = swin_l() if model.backbone == "swin-l" else stable_diffusion()
+        image, text = (
+            None if part == "none" else ENCODERS[part]() for part in (model.image_encoder, model.text_encoder)
+        )
+        return wire(model, categories=categories, source=source, image=image, text=text)
+
+
+def stable_diffusion() -> parts.Diffusion:
+    """Stable Diffusion 1.x: 859.52 and 83.65 million parameters."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(cross_attention_dim=768)
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-        )
-        vision = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, width))
-        encoders = parts.Encoders(
-            parts.ImageEncoder(vision, size=224), lambda texts: torch.zeros(len(texts), width), width, pretrained=True
-        )
-        return Odise(
-            ModelConfig(),
-            categories=make_categories(["BI-RADS 3", "BI-RADS 4", "BI-RADS 5"]),
-            diffusion=parts.Diffusion(unet, vae, torch.zeros(1, 77, 768), pretrained=True),
-            image_encoders=encoders,
-            text_encoders=encoders,
-        )
+    unet = UNet2DConditionModel(cross_attention_dim=768)
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+    )
+    return parts.Diffusion(unet, vae, torch.zeros(1, 77, 768), pretrained=True)
 
 
-@pytest.mark.parametrize(("width", "published"), [(512, 27.477e6), (768, 28.067e6)])
-def test_the_full_size_trains_as_many_parameters_as_published(width: int, published: float):
-    """ODISE states 28.1 million with CLIP's 768 numbers; BiomedCLIP's 512 make it 27.477 million."""
-    network = full_size(width)
-    trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-    assert round(trained, -3) == published
+def swin_l() -> parts.SwinSource:
+    from transformers import SwinBackbone, SwinConfig
+
+    config = SwinConfig(
+        image_size=384,
+        embed_dim=192,
+        depths=[2, 2, 18, 2],
+        num_heads=[6, 12, 24, 48],
+        window_size=12,
+        **{"out_features": [f"stage{number}" for number in range(1, 5)]},
+    )
+    return parts.SwinSource(SwinBackbone(config), pretrained=True)
+
+
+def clip() -> parts.Encoders:
+    """CLIP ViT-L/14 at 336 pixels; its text half holds no parameter of the network."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    sizes = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+    vision = CLIPVisionConfig(**sizes, image_size=336, patch_size=14, projection_dim=768)
+    image = parts.ImageEncoder(CLIPVisionModelWithProjection(vision), size=336)
+    return parts.Encoders(image, lambda texts: torch.zeros(len(texts), 768), 768, pretrained=True)
+
+
+def biomedclip() -> parts.Encoders:
+    """BiomedCLIP's ViT-B/16 with its projection to 512 numbers."""
+    from transformers import ViTConfig, ViTModel
+
+    vision = nn.Sequential(ViTModel(ViTConfig(), add_pooling_layer=False), nn.Linear(768, 512, bias=False))
+    image = parts.ImageEncoder(vision, size=224)
+    return parts.Encoders(image, lambda texts: torch.zeros(len(texts), 512), 512, pretrained=True)
+
+
+ENCODERS = {"clip": clip, "biomedclip": biomedclip}
+PUBLISHED = {"odise": 28.067, "odise-biomedclip": 27.477, "odise-mam-e": 28.067, "m-odise": 27.477, "m2f-swin-l": 215.5}
+"""Millions of trained parameters, to the digits that are published or follow from published sizes."""
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.PRESETS if name != "tiny"])
+def test_a_preset_has_as_many_parameters_as_it_says(name: str):
+    network, preset = full_size(name), zoo.preset(name)
+    counts = {True: 0, False: 0}
+    for parameter in network.parameters():
+        counts[parameter.requires_grad] += parameter.numel()
+    assert (round(counts[True] / 1e6, 3), round(counts[False] / 1e6, 3)) == (preset.trained, preset.frozen)
+    if name in PUBLISHED:
+        digits = len(str(PUBLISHED[name]).split(".")[1])
+        assert round(preset.trained, digits) == PUBLISHED[name]
 
 
 def test_the_full_size_has_ten_sets_of_a_hundred_masks():
+    head = full_size("m-odise")
+    head.captioner.encoder.model = nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 512, device="meta")
+    )
     with torch.device("meta"):
-        generated, logits = full_size(512).to("meta").eval()(torch.zeros(1, 3, 1024, 832))
+        generated, logits = head.to("meta").eval()(torch.zeros(1, 3, 1024, 832))
     assert [tuple(masks.shape) for masks in generated.masks] == [(1, 100, 256, 208)] * 10
     assert [tuple(scores.shape) for scores in logits] == [(1, 100, 6)] * 10
+
+
+def test_swin_l_has_two_hundred_masks():
+    with torch.device("meta"):
+        generated, logits = full_size("m2f-swin-l").to("meta").eval()(torch.zeros(1, 3, 384, 448))
+    assert [tuple(masks.shape) for masks in generated.masks] == [(1, 200, 96, 112)] * 10
+    assert tuple(logits[-1].shape) == (1, 200, 6)

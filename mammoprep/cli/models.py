@@ -1,0 +1,83 @@
+"""`mammoprep models`: the presets, their parts and parameters, the weights that they need, what the paper scored."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mammoprep.cli import console
+
+if TYPE_CHECKING:
+    from mammoprep_model.config import Preset
+
+_TITLES = {"cdd-cesm": "CESM", "vindr": "VinDr"}
+
+
+def models(json: console.Json = False) -> None:
+    """List the presets: parts, trained and frozen parameters, weights needed with size and licence, published PQ."""
+    from mammoprep.evaluation.compare import published_rows
+    from mammoprep_model.zoo import PRESETS
+
+    published = {name: {row.title: row for row in published_rows(name)} for name in _TITLES}
+    scores = {
+        preset.name: {
+            data: {"PQ": rows[preset.published].cells["PQ"].value, "threshold": rows[preset.published].threshold}
+            for data, rows in published.items()
+            if preset.published in rows
+        }
+        for preset in PRESETS.values()
+    }
+    entries = [_entry(preset, scores[preset.name]) for preset in PRESETS.values()]
+    if json:
+        console.print_json({"models": entries})
+    else:
+        _show(entries)
+
+
+def _entry(preset: "Preset", published: Mapping[str, Any]) -> dict[str, Any]:
+    from mammoprep_model.weights import SOURCES
+
+    model = preset.model
+    parts = {"backbone": model.backbone, "image_encoder": model.image_encoder, "text_encoder": model.text_encoder}
+    needed = [SOURCES[part] for part in dict.fromkeys(parts.values()) if part in SOURCES]
+    return {
+        "name": preset.name,
+        "summary": preset.summary,
+        **parts,
+        "backbone_frozen": model.backbone_frozen,
+        "trained_millions": preset.trained or None,
+        "frozen_millions": preset.frozen if preset.trained else None,
+        "weights": [{"part": s.name, "hub": s.hub, "megabytes": s.megabytes, "licence": s.licence} for s in needed],
+        "published": published,
+    }
+
+
+def _show(entries: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    screen = console.stdout()
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for place, column in enumerate(
+        ("model", "backbone", "captioner", "class head", "trained", "frozen", *_TITLES.values())
+    ):
+        table.add_column(column, justify="right" if place > 3 else "left", no_wrap=True)
+    weights: dict[str, Mapping[str, Any]] = {}
+    for entry in entries:
+        weights |= {each["part"]: each for each in entry["weights"]}
+        scores = (entry["published"].get(name) for name in _TITLES)
+        table.add_row(
+            entry["name"],
+            entry["backbone"] + " *" * (not entry["backbone_frozen"]),
+            "–" if entry["image_encoder"] == "none" else entry["image_encoder"],
+            "linear" if entry["text_encoder"] == "none" else entry["text_encoder"],
+            *("–" if n is None else f"{n:.3f}" for n in (entry["trained_millions"], entry["frozen_millions"])),
+            *("–" if score is None else f"{100 * score['PQ']:.2f}" for score in scores),
+        )
+    screen.print(table, "")
+    screen.print(
+        "* trained too. Parameters in millions. CESM, VinDr: PQ in per cent as published (arXiv 2407.14326), "
+        "at IoU 0.1 on CDD-CESM and 0.05 on VinDr-Mammo.\n"
+    )
+    for part in weights.values():
+        screen.print(
+            f"{part['part']}: https://huggingface.co/{part['hub']}, {part['megabytes']} MB, licence: {part['licence']}",
+            soft_wrap=True,
+        )
