@@ -83,6 +83,25 @@ def precision(weighed: Weighed, *, level: int) -> NDArray[np.float64]:
     return _precision(_hits(weighed, level), _least_hits(weighed.lesions))
 
 
+def tied_precision(found: Ranked, *, hits_first: bool) -> NDArray[np.float64]:
+    """Give AP (T,) if of equal scores the right detections went first, or last: how far their order can move it.
+
+    The matches stay as they are. NaN without a lesion.
+    """
+    once = np.ones((1, found.lesions.size), dtype=np.int64)
+    if found.ends.size == found.image.size:
+        return average_precision(weigh(found, once))[0]
+    levels = []
+    for level in range(LEVELS):
+        hit = found.matched[:, level] & ~found.ignored[:, level]
+        order = np.lexsort((~hit if hits_first else hit, -found.score))
+        turned = Ranked(
+            found.image[order], found.score[order], found.matched[order], found.ignored[order], found.lesions
+        )
+        levels.append(precision(weigh(turned, once), level=level).mean())
+    return np.where(found.lesions.any(), levels, np.nan)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Hits:
     """The right detections at one threshold, H of them: their places (H,), and what is there down to each (B, H).

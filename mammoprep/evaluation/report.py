@@ -1,10 +1,10 @@
 """The shape of a report: every score of some images, or of k folds, and its JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mammoprep.evaluation.matching import FIXED, THRESHOLDS, Matching
+from mammoprep.evaluation.matching import FIXED, FIXED_LEVELS, THRESHOLDS, Matching
 from mammoprep.evaluation.ranking import RATES
 
 NOTES = (
@@ -16,6 +16,10 @@ NOTES = (
 )
 """What a reader of the sweep has to know."""
 
+FEW_PATIENTS = 20
+"""With fewer patients a note calls the intervals rough: their ends are a few patients' own scores."""
+_VISIBLE = 5e-5
+"""A difference that two digits of a per cent show."""
 Curve = tuple[float, ...]
 """A score in [0, 1] at each of `THRESHOLDS`."""
 Interval = tuple[float | None, float | None]
@@ -108,6 +112,14 @@ class Frocs:
 
 
 @dataclass(frozen=True, slots=True)
+class Ties:
+    """What AP would be if of equal scores the false detections went first (`low`), or the right ones (`high`)."""
+
+    low: Curve | None
+    high: Curve | None
+
+
+@dataclass(frozen=True, slots=True)
 class LesionFree:
     """The images without any lesion: on how many a lesion is predicted, and how many lesions an image."""
 
@@ -158,6 +170,7 @@ class Scores:
     detection: Detection
     dice: Overlap | None
     iou: Overlap | None
+    ties: Ties | None
     froc: Frocs | None
     lesion_free: LesionFree | None
     missed: Missed | None
@@ -237,8 +250,20 @@ class Report:
             "std": self._numbers(self.std) if self.std else None,
             "folds": [fold.to_json() for fold in self.folds],
             "not_given": dict(self.not_given),
-            "notes": list(NOTES),
+            "notes": [*NOTES, *self._warnings()],
         }
+
+    def _warnings(self) -> Iterator[str]:
+        """Say what makes these very figures less sure than they look."""
+        ties, level = self.scores.ties, FIXED_LEVELS[1]
+        if ties and ties.low and ties.high and ties.high[level] - ties.low[level] > _VISIBLE:
+            low, high = (100 * curve[level] for curve in (ties.low, ties.high))
+            yield (
+                f"Detections share their scores: by the order of equal ones AP at {FIXED[1]} could lie anywhere from "
+                f"{low:.2f} to {high:.2f} %."
+            )
+        if self.intervals and self.intervals.patients < FEW_PATIENTS:
+            yield f"Intervals drawn from {self.intervals.patients} patients, fewer than {FEW_PATIENTS}, are rough."
 
     def _explained(self) -> dict[str, Any]:
         return {name: asdict(entry, dict_factory=_with_lists) for name, entry in (self.explained or {}).items()}

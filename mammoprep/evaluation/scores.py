@@ -24,6 +24,7 @@ from mammoprep.evaluation.report import (
     Stuff,
     Sweep,
     ThingScores,
+    Ties,
 )
 from mammoprep.evaluation.table import Table, tabulate
 from mammoprep.evaluation.tally import Tally
@@ -127,6 +128,7 @@ def _scores(tally: Tally, table: Table) -> Scores:
         detection=_detection(tally, table, counts, found),
         dice=pixel_overlap.lesions(table, dice),
         iou=pixel_overlap.lesions(table, iou),
+        ties=_ties(table),
         froc=_frocs(table),
         lesion_free=_lesion_free(table),
         missed=strata.missed(table),
@@ -185,6 +187,18 @@ def _lesion_free(table: Table) -> LesionFree | None:
         with_false_positive=int((each > 0).sum()),
         false_positives_per_image=float(each.mean()) if each.size else None,
     )
+
+
+def _ties(table: Table) -> Ties | None:
+    """Give the means over the thing classes with ground truth."""
+    ranked = [ranking.ranked(table, number) for number in table.things]
+    given = [found for found in ranked if found is not None]
+    if table.detections is None:
+        return None
+    low, high = (
+        mean_curve(curve(ranking.tied_precision(found, hits_first=first)) for found in given) for first in (False, True)
+    )
+    return Ties(low, high)
 
 
 def _frocs(table: Table) -> Frocs | None:

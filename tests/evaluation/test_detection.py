@@ -102,6 +102,24 @@ def test_froc_by_hand(report):
     assert found["per_class"]["calc"]["sensitivity"] is None
 
 
+def test_order_of_equal_scores_is_told_where_it_matters(report):
+    """A hit and a false one of one score on one lesion: AP is 1 or 1/2 by their order in the list; the hit leads."""
+    both = ["mmmmn", "mmmmn", "mmmm.", "mmmm.", "....."]
+    found = report((MASS, both), scores={"m": 0.5, "n": 0.5})
+    assert found.scores.sweep.AP[0] == pytest.approx(1.0)
+    assert (found.scores.ties.low[0], found.scores.ties.high[0]) == (pytest.approx(0.5), pytest.approx(1.0))
+    assert (
+        "by the order of equal ones AP at 0.1 could lie anywhere from 50.00 to 100.00 %" in found.to_json()["notes"][-1]
+    )
+
+
+def test_different_scores_leave_nothing_to_tell(report):
+    both = ["mmmmn", "mmmmn", "mmmm.", "mmmm.", "....."]
+    found = report((MASS, both), scores={"m": 0.5, "n": 0.6})
+    assert found.scores.ties.low == found.scores.ties.high == found.scores.sweep.AP
+    assert len(found.to_json()["notes"]) == 2
+
+
 def test_smoothed_overlap_is_the_formula_of_the_thesis(report):
     """Dice (2·8 + β) / (16 + 8 + β) and, nothing on nothing, β / β."""
     found = report((MASS, HALF), (BLANK, BLANK), (BLANK, MASS)).scores
