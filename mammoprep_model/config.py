@@ -90,6 +90,12 @@ class ModelConfig:
     importance_ratio: float = 0.75
     """Share of the points that are the most uncertain ones of `oversample_ratio` times as many."""
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Give the pretrained parts that it needs, each once."""
+        named = (self.backbone, self.image_encoder, self.text_encoder)
+        return tuple(part for part in dict.fromkeys(named) if part not in ("none", "tiny", "tiny-swin"))
+
     def __post_init__(self) -> None:
         layers = (self.encoder_layers, self.decoder_layers, self.encoder_feedforward, self.decoder_feedforward)
         sizes = (self.window, self.projection, self.hidden, self.heads, self.queries, self.points, *layers)

@@ -1,7 +1,7 @@
 """Where the pretrained parts of a network come from: hub id or local folder; licence, size and files of each."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -90,6 +90,22 @@ def locate(part: str, places: Mapping[str, str]) -> Path:
     return folder
 
 
+def fetch(part: str, into: Path) -> Path:
+    """Download a part's default into `into`/<part>, for a machine without internet; what is whole is left alone."""
+    source, folder = source_of(part), into / part
+    whole = folder.is_dir() and not _missing(source, folder)
+    return folder if whole else _download(source, source.hub, local=folder)
+
+
+def in_folder(root: Path, parts: Iterable[str]) -> dict[str, str]:
+    """Find the parts that `fetch` put into a folder: the place of each of `parts`."""
+    found = {part: str(root / part) for part in parts if (root / part).is_dir()}
+    if not found:
+        wanted = ", ".join(parts) or "none"
+        raise MammoprepError(f"{root} holds no folder named after a part of this model. Parts: {wanted}.")
+    return found
+
+
 def source_of(part: str) -> Source:
     """Give the source of a part by its name."""
     if part not in SOURCES:
@@ -97,8 +113,8 @@ def source_of(part: str) -> Source:
     return SOURCES[part]
 
 
-def _download(source: Source, hub: str) -> Path:
-    """Give the folder of a hub id, downloading what is not in the hub's cache yet."""
+def _download(source: Source, hub: str, *, local: Path | None = None) -> Path:
+    """Give the folder of a hub id, downloading what is not in the hub's cache, or in the folder `local`, yet."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub):
         raise MammoprepError(f"There is no folder {hub}. {needs(source.name)}")
     from huggingface_hub import snapshot_download
@@ -106,7 +122,7 @@ def _download(source: Source, hub: str) -> Path:
     try:
         for attempt in range(max(len(names) for names in source.files)):
             wanted = [names[min(attempt, len(names) - 1)] for names in source.files]
-            folder = Path(snapshot_download(hub, allow_patterns=wanted + _TOKENIZER_FILES))
+            folder = Path(snapshot_download(hub, allow_patterns=wanted + _TOKENIZER_FILES, local_dir=local))
             if not _missing(source, folder):
                 break
     except (OSError, ValueError) as error:

@@ -37,7 +37,7 @@ def _entry(preset: "Preset", published: Mapping[str, Any]) -> dict[str, Any]:
 
     model = preset.model
     parts = {"backbone": model.backbone, "image_encoder": model.image_encoder, "text_encoder": model.text_encoder}
-    needed = [SOURCES[part] for part in dict.fromkeys(parts.values()) if part in SOURCES]
+    needed = [SOURCES[part] for part in model.parts]
     return {
         "name": preset.name,
         "summary": preset.summary,

@@ -26,7 +26,9 @@ def predict(
         Path, typer.Argument(metavar="SOURCE", help="A DATASET, a folder of DICOM, PNG or JPEG files, or one file.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="PREDICTIONS folder to write.")],
-    weights: Annotated[list[str] | None, typer.Option(help="Where a part lies: mam-e=DIR. May be repeated.")] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="Where a part lies: mam-e=DIR, or a folder of parts. May be repeated.")
+    ] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images at a time.", show_default="as in training")
@@ -43,8 +45,10 @@ def predict(
     from mammoprep_model import checkpoint, inference
 
     panoptic.check_vacant(out, overwrite=overwrite)
-    pictures = _pictures(source, config=checkpoint.read_run(run))
-    network, config = checkpoint.load(run, weights=parse_weights(weights or []), device=device)
+    saved = checkpoint.read_run(run)
+    pictures = _pictures(source, config=saved)
+    places = parse_weights(weights or [], saved.preset.model.parts)
+    network, config = checkpoint.load(run, weights=places, device=device)
     with console.progress("predict") as on_progress:
         options = inference.Options(batch_size=batch_size, overwrite=overwrite, on_progress=on_progress)
         inference.predict(network, pictures, out=out, config=config, options=options)

@@ -27,7 +27,9 @@ def train(
     model: Annotated[str | None, typer.Option(help="Preset: tiny or m-odise.")] = None,
     fold: Annotated[str | None, typer.Option(help="Fold to validate on, 0 … k-1, or all.", show_default="0")] = None,
     out: Annotated[Path | None, typer.Option(help="RUN folder.", show_default="runs/MODEL-fold-FOLD")] = None,
-    weights: Annotated[list[str] | None, typer.Option(help="Where a part lies: mam-e=DIR. May be repeated.")] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="Where a part lies: mam-e=DIR, or a folder of parts. May be repeated.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A value: train.lr=1e-4. May be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(help="Start of every random stream.", show_default="0")] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
@@ -48,16 +50,17 @@ def train(
     number = None if fold is None else _parse_fold(fold)
     out = out or Path("runs") / f"{model or 'tiny'}-fold-{number or 0}"
     choices = _choices(model, run=out if resume else None)
+    preset = settings.change(choices.preset, set_ or [])
     try:
         with _live() as (on_step, on_predict):
             trainer.train(
                 dataset,
                 out=out,
-                preset=settings.change(choices.preset, set_ or []),
+                preset=preset,
                 fold=choices.fold if number is None else number,
                 seed=choices.seed if seed is None else seed,
                 session=trainer.Session(
-                    weights=parse_weights(weights or []),
+                    weights=parse_weights(weights or [], preset.model.parts),
                     device=device,
                     resume=resume,
                     overwrite=overwrite,
@@ -124,12 +127,22 @@ def _line(name: str, values: Mapping[str, float] | None) -> str:
     return f"{name} " + ", ".join(f"{value:.1%} at IoU {threshold}" for threshold, value in values.items())
 
 
-def parse_weights(options: Sequence[str]) -> dict[str, str]:
-    """Read `part=PATH` options."""
+def parse_weights(options: Sequence[str], parts: Sequence[str]) -> dict[str, str]:
+    """Read `part=PATH` options, and folders in which `mammoprep weights` collected the parts of a model."""
+    from mammoprep_model import weights
+
+    places: dict[str, str] = {}
     for option in options:
-        if "=" not in option:
-            raise MammoprepError(f"--weights {option!r} is not understood. Write it as mam-e=DIR.")
-    return dict(option.split("=", 1) for option in options)
+        part, equals, place = option.partition("=")
+        if equals:
+            places[part] = place
+        elif Path(option).is_dir():
+            places |= weights.in_folder(Path(option), parts)
+        else:
+            raise MammoprepError(
+                f"--weights {option!r} is no folder. Write it as mam-e=DIR, or name a folder of parts."
+            )
+    return places
 
 
 def _parse_fold(text: str) -> int | Literal["all"]:

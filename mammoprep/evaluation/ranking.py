@@ -90,7 +90,8 @@ def tied_precision(found: Ranked, *, hits_first: bool) -> NDArray[np.float64]:
     """
     once = np.ones((1, found.lesions.size), dtype=np.int64)
     if found.ends.size == found.image.size:
-        return average_precision(weigh(found, once))[0]
+        untied: NDArray[np.float64] = average_precision(weigh(found, once))[0]
+        return untied
     levels = []
     for level in range(LEVELS):
         hit = found.matched[:, level] & ~found.ignored[:, level]

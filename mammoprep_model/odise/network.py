@@ -21,7 +21,6 @@ from mammoprep_model.segmenter import Batch, Prediction
 
 NONE = "none"
 """A part that a model does without."""
-NO_SOURCE = {NONE, "tiny", "tiny-swin"}
 
 
 class Odise(nn.Module):
@@ -128,10 +127,9 @@ def build(config: ModelConfig, *, categories: Sequence[Category], weights: Mappi
     `weights` says where pretrained parts lie, as in `--weights mam-e=DIR`: a folder or a hub id by name of the part.
     """
     places = weights or {}
-    parts = {config.backbone, config.image_encoder, config.text_encoder}
     for name in places:
-        if name not in parts:
-            raise UnknownNameError(name, kind="part of this model", known=sorted(parts - NO_SOURCE))
+        if name not in config.parts:
+            raise UnknownNameError(name, kind="part of this model", known=sorted(config.parts))
     encoders: dict[str, Encoders | None] = {
         part: load_encoders(part, places)
         for part in dict.fromkeys((config.image_encoder, config.text_encoder))

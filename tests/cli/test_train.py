@@ -133,4 +133,4 @@ def test_a_missing_extra_names_the_install_command(
 
 
 def test_weights_are_read_part_by_part() -> None:
-    assert train.parse_weights(["mam-e=a=b", "biomedclip=c"]) == {"mam-e": "a=b", "biomedclip": "c"}
+    assert train.parse_weights(["mam-e=a=b", "biomedclip=c"], ["mam-e"]) == {"mam-e": "a=b", "biomedclip": "c"}

@@ -24,8 +24,9 @@ class Hub:
         self.root, self.part, self.offers = root, part, offers
         self.asked: list[str] = []
 
-    def __call__(self, hub: str, *, allow_patterns: list[str]) -> str:
+    def __call__(self, hub: str, *, allow_patterns: list[str], local_dir: Path | None = None) -> str:
         self.asked.append(hub)
+        self.root = local_dir or self.root
         for name in allow_patterns:
             if "*" not in name and not name.endswith((".safetensors", ".bin")) or name.endswith(self.offers):
                 path = self.root / name
@@ -102,3 +103,27 @@ def test_an_unknown_part_suggests_the_nearest():
 
 def test_every_source_states_its_licence_and_size():
     assert all(source.licence and source.megabytes > 100 for source in weights.SOURCES.values())
+
+
+def test_a_part_is_fetched_into_a_folder_of_its_name_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    hub = Hub(tmp_path, "clip", offers=".safetensors")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    assert weights.fetch("clip", tmp_path / "all") == tmp_path / "all" / "clip"
+    assert (tmp_path / "all" / "clip" / "config.json").is_file()
+    asked = len(hub.asked)
+    weights.fetch("clip", tmp_path / "all")
+    assert len(hub.asked) == asked
+
+
+def test_a_folder_of_parts_gives_those_that_are_wanted(tmp_path: Path):
+    for part in ("clip", "mam-e", "swin-l"):
+        (tmp_path / part).mkdir()
+    assert weights.in_folder(tmp_path, ["mam-e", "clip", "biomedclip"]) == {
+        "mam-e": str(tmp_path / "mam-e"),
+        "clip": str(tmp_path / "clip"),
+    }
+
+
+def test_a_folder_without_parts_is_refused(tmp_path: Path):
+    with pytest.raises(MammoprepError, match="holds no folder named after a part of this model. Parts: mam-e"):
+        weights.in_folder(tmp_path, ["mam-e"])

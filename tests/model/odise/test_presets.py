@@ -13,7 +13,7 @@ from mammoprep_model import parts, weights, zoo
 from mammoprep_model.config import ModelConfig, TrainConfig
 from mammoprep_model.odise.captioner import Captioner, EmptyPrompt
 from mammoprep_model.odise.class_head import ClassHead, LinearHead
-from mammoprep_model.odise.network import NO_SOURCE, Odise, build
+from mammoprep_model.odise.network import Odise, build
 from mammoprep_model.odise.swin import MEAN, STD
 from mammoprep_model.optimizer import make_optimizer, set_rate
 from mammoprep_model.segmenter import Batch
@@ -38,8 +38,7 @@ def make(small: ModelConfig, categories: tuple[Category, ...], all_places: Mappi
     def build_small(name: str) -> Odise:
         torch.manual_seed(0)
         config = replace(zoo.preset(name).model, **{size: getattr(small, size) for size in SIZES})
-        needed = {config.backbone, config.image_encoder, config.text_encoder} - NO_SOURCE
-        return build(config, categories=categories, weights={part: all_places[part] for part in needed})
+        return build(config, categories=categories, weights={part: all_places[part] for part in config.parts})
 
     return build_small
 
@@ -186,7 +185,4 @@ def test_tiny_swin_needs_no_weights(small: ModelConfig, categories: tuple[Catego
 
 
 def test_every_source_is_a_part_of_some_preset():
-    used = {
-        part for p in zoo.PRESETS.values() for part in (p.model.backbone, p.model.image_encoder, p.model.text_encoder)
-    }
-    assert set(weights.SOURCES) <= used
+    assert set(weights.SOURCES) == {part for preset in zoo.PRESETS.values() for part in preset.model.parts}
