@@ -128,14 +128,19 @@ def _preset(content: Mapping[str, Any]) -> Preset:
 def save(run: Path, network: Segmenter, *, state: Mapping[str, Any]) -> None:
     """Write model.safetensors, then state.pt, each whole or not at all.
 
-    state.pt repeats the weights, so that a machine which dies between the two files still leaves a consistent state:
-    resuming needs state.pt alone, predicting model.safetensors alone.
+    state.pt repeats the weights, or holds those that `state` says training goes on with, so that a machine which dies
+    between the two files still leaves a consistent state: resuming needs state.pt alone, predicting model.safetensors.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.trained_state().items()}
+    tensors = tensors_of(network)
     panoptic.write_bytes(run / "model.safetensors", safetensors.torch.save(tensors, metadata={"format": "pt"}))
     buffer = io.BytesIO()
-    torch.save({**state, "network": tensors}, buffer)
+    torch.save({"network": tensors, **state}, buffer)
     panoptic.write_bytes(run / "state.pt", buffer.getbuffer())
+
+
+def tensors_of(network: Segmenter) -> dict[str, torch.Tensor]:
+    """Copy what must be saved of a network."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.trained_state().items()}
 
 
 def load_state(run: Path) -> dict[str, Any] | None:

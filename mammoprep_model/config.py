@@ -18,7 +18,9 @@ class TrainConfig:
     flip: bool = True
     """Mirror half of the images left to right."""
     steps: int = 9000
-    """Optimiser steps."""
+    """Optimiser steps; where `epochs` is given they follow from it."""
+    epochs: float = 0.0
+    """Times that every training image of the fold is seen; 0 leaves it to `steps`."""
     batch_size: int = 4
     """Images a step."""
     learning_rate: float = 1e-4
@@ -30,6 +32,8 @@ class TrainConfig:
     warmup_factor: float = 0.067
     milestones: tuple[float, float] = (0.889, 0.963)
     """Fractions of the steps after which the learning rate falls tenfold."""
+    ema: float = 0.0
+    """Decay a step of the moving average of the trained weights that predicts (0.999, say); 0: the last weights do."""
     clip_norm: float = 0.01
     """Limit of the gradient's L2 norm over the trained parameters."""
     mixed_precision: bool = True

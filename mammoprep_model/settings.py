@@ -95,10 +95,13 @@ def check(config: TrainConfig) -> None:
         "crop": config.crop < 64 or config.crop % 64 != 0,
         "scale": not 0 < config.scale[0] <= config.scale[1],
         "milestones": not 0 <= config.milestones[0] <= config.milestones[1],
+        "ema": not 0 <= config.ema < 1,
+        "epochs": config.epochs < 0,
     }
     wrong |= {name: getattr(config, name) < 1 for name in ("size", "steps", "batch_size", "checkpoint_every")}
     wrong |= {name: getattr(config, name) <= 0 for name in ("learning_rate", "clip_norm")}
     wrong |= {"cpu_threads": config.cpu_threads < 0}
     for name in (name for name, is_wrong in wrong.items() if is_wrong):
-        rule = "a multiple of 64" if name == "crop" else "positive (ranges from low to high)"
+        rules = {"crop": "a multiple of 64", "ema": "at least 0 and below 1", "epochs": "0 or more"}
+        rule = rules.get(name, "positive (ranges from low to high)")
         raise MammoprepError(f"train.{name} = {getattr(config, name)} cannot be used: it must be {rule}.")

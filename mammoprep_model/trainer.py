@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.config import Preset
 from mammoprep_model.interrupts import Stopped, stop_requests
 from mammoprep_model.log import Log, PeakMemory, Step
-from mammoprep_model.optimizer import learning_rate, make_optimizer, set_rate
+from mammoprep_model.optimizer import Average, learning_rate, make_optimizer, set_rate, with_steps
 from mammoprep_model.segmenter import Batch, Segmenter
 
 Fold = int | Literal["all"]
@@ -75,7 +75,7 @@ def train(
         if job is jobs[0] and not session.resume:
             shutil.rmtree(out, ignore_errors=True)
         _open_run(job, out=out, folds=len(jobs))
-        images = data.TrainingImages(source, image_ids=job.train_ids, config=preset.train, seed=seed)
+        images = data.TrainingImages(source, image_ids=job.train_ids, config=job.config.preset.train, seed=seed)
         _fit(network, images, job=job, session=session)
         inference.predict(
             network,
@@ -93,7 +93,8 @@ def _fit(network: Segmenter, images: data.TrainingImages, *, job: _Job, session:
     module = checkpoint.module_of(network).train()
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = make_optimizer(module, config)
-    step, position = _restore(network, optimizer, run=job.run) if session.resume else (0, 0)
+    average = Average(module, decay=config.ema) if config.ema else None
+    step, position = _restore(network, optimizer, average, run=job.run) if session.resume else (0, 0)
     starts = range(position, position + (config.steps - step) * config.batch_size, config.batch_size)
     memory = PeakMemory(device)
     with stop_requests() as is_stopping, Log(job.run, after=step) as log:
@@ -111,6 +112,8 @@ def _fit(network: Segmenter, images: data.TrainingImages, *, job: _Job, session:
             norm = nn.utils.clip_grad_norm_(trained, config.clip_norm)
             _check_finite({"gradient": float(norm)}, step=step, batch=batch, run=job.run)
             optimizer.step()
+            if average:
+                average.update()
 
             position += config.batch_size
             begun, seconds = perf_counter(), perf_counter() - begun
@@ -128,9 +131,11 @@ def _fit(network: Segmenter, images: data.TrainingImages, *, job: _Job, session:
                 session.on_step(report)
             stopping = is_stopping()
             if stopping or step == config.steps or step % config.checkpoint_every == 0:
-                checkpoint.save(job.run, network, state=_state(optimizer, step=step, position=position))
+                _save(network, optimizer, average, run=job.run, step=step, position=position)
             if stopping:
                 raise Stopped(f"Stopped after step {step} of {config.steps}; {job.run} holds the checkpoint.")
+    if average:
+        average.put_in()
 
 
 def _check_finite(values: Mapping[str, float], *, step: int, batch: Batch, run: Path) -> None:
@@ -144,23 +149,46 @@ def _check_finite(values: Mapping[str, float], *, step: int, batch: Batch, run: 
         )
 
 
-def _state(optimizer: torch.optim.Optimizer, *, step: int, position: int) -> dict[str, Any]:
-    return {
+def _save(
+    network: Segmenter,
+    optimizer: torch.optim.Optimizer,
+    average: Average | None,
+    *,
+    run: Path,
+    step: int,
+    position: int,
+) -> None:
+    """Write a checkpoint: model.safetensors predicts, with the average where there is one; state.pt goes on."""
+    state = {
         "step": step,
         "position": position,
         "optimizer": optimizer.state_dict(),
         "random": torch.get_rng_state(),
         "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "network": checkpoint.tensors_of(network),
+        "average": None if average is None else average.weights,
     }
+    last = average.put_in() if average else {}
+    checkpoint.save(run, network, state=state)
+    if average:
+        average.take_out(last)
 
 
-def _restore(network: Segmenter, optimizer: torch.optim.Optimizer, *, run: Path) -> tuple[int, int]:
-    """Put the run's checkpoint back and give its (step, position); (0, 0) where there is none yet."""
+def _restore(
+    network: Segmenter, optimizer: torch.optim.Optimizer, average: Average | None, *, run: Path
+) -> tuple[int, int]:
+    """Put the run's checkpoint back and give its (step, position); (0, 0) where there is none yet.
+
+    An average that begins with the resumption begins at the checkpoint's weights.
+    """
     state = checkpoint.load_state(run)
     if state is None:
         return 0, 0
     checkpoint.restore(network, state["network"], where=run / "state.pt")
     optimizer.load_state_dict(state["optimizer"])
+    if average:
+        known = dict(checkpoint.module_of(network).named_parameters())
+        average.restore(state["average"] or {name: known[name] for name in average.weights})
     torch.set_rng_state(state["random"])
     if torch.cuda.is_available() and len(state["cuda_random"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda_random"])
@@ -203,7 +231,9 @@ def _plan(source: Panoptic, *, out: Path, preset: Preset, fold: Fold, seed: int,
         if unknown:
             raise MammoprepError(f"{path} names image {min(unknown)}, which panoptic.json lacks. Make the folds again.")
         run = out / f"fold-{k}" if fold == "all" else out
-        agreed = _agree(replace(config, fold=k), run=run) if session.resume else replace(config, fold=k)
+        resolved = replace(preset, train=with_steps(preset.train, images=len(train_ids)))
+        own = replace(config, fold=k, preset=resolved)
+        agreed = _agree(own, run=run) if session.resume else own
         jobs.append(_Job(agreed, run, out / f"fold-{k}" / "predictions", frozenset(train_ids), frozenset(val_ids)))
     return jobs
 

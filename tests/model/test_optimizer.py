@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mammoprep_model.config import TrainConfig
-from mammoprep_model.optimizer import learning_rate, make_optimizer
+from mammoprep_model.optimizer import Average, learning_rate, make_optimizer, set_rate, with_steps
 
 CONFIG = TrainConfig(steps=100, learning_rate=1.0, warmup_steps=10, warmup_factor=0.2, milestones=(0.5, 0.9))
 
@@ -27,3 +27,35 @@ def test_norms_and_biases_do_not_decay_and_frozen_weights_do_not_move() -> None:
     assert [parameter.shape for parameter in decaying["params"]] == [torch.Size([2, 1, 3, 3])]
     assert len(others["params"]) == 3
     assert (decaying["weight_decay"], others["weight_decay"]) == (0.3, 0)
+
+
+def test_a_backbone_moves_at_its_own_rate() -> None:
+    module = nn.ModuleDict({"backbone": nn.ModuleDict({"swin": nn.Linear(2, 2)}), "head": nn.Linear(2, 2)})
+    optimizer = make_optimizer(module, TrainConfig(backbone_rate=0.1, weight_decay=0.2))
+    set_rate(optimizer, 0.5)
+    found = [(len(g["params"]), g["lr"], g["weight_decay"]) for g in optimizer.param_groups]
+    assert found == [(1, 0.5, 0.2), (1, 0.5, 0.0), (1, 0.05, 0.2), (1, 0.05, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "images", "steps"), [(0.0, 7, 100), (1.0, 8, 2), (1.0, 9, 3), (2.5, 8, 5), (0.01, 4, 1)]
+)
+def test_epochs_become_steps(epochs: float, images: int, steps: int) -> None:
+    """Batches of four: nine images take three steps."""
+    assert with_steps(TrainConfig(steps=100, epochs=epochs, batch_size=4), images=images).steps == steps
+
+
+def test_the_average_follows_the_weights_slowly() -> None:
+    """From 0 to weights of 1 and 1: 0.1, then 0.1 + 0.1 · 0.9 = 0.19."""
+    module = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1).requires_grad_(False))
+    nn.init.zeros_(module[0].weight)
+    average = Average(module, decay=0.9)
+    nn.init.ones_(module[0].weight)
+    average.update()
+    average.update()
+    assert average.weights.keys() == {"0.weight"}
+    assert average.weights["0.weight"].item() == pytest.approx(0.19)
+    last = average.put_in()
+    assert module[0].weight.item() == pytest.approx(0.19)
+    average.take_out(last)
+    assert module[0].weight.item() == 1.0

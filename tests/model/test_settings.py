@@ -80,8 +80,8 @@ def test_configs_come_back_from_json(config: ModelConfig | TrainConfig) -> None:
 
 
 def test_a_field_of_another_version_is_named() -> None:
-    with pytest.raises(MammoprepError, match="TrainConfig has no field 'ema'"):
-        settings.from_json(TrainConfig, {"ema": 1})
+    with pytest.raises(MammoprepError, match="TrainConfig has no field 'momentum'"):
+        settings.from_json(TrainConfig, {"momentum": 1})
 
 
 @dataclass(frozen=True)

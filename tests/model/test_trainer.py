@@ -267,3 +267,66 @@ def test_handlers_of_signals_are_put_back(dataset: Path, tmp_path: Path, small_p
     before: Callable[..., Any] | int | None = signal.getsignal(signal.SIGINT)
     trainer.train(dataset, out=tmp_path / "run", preset=small_preset, session=CPU)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def with_average(preset: Preset, **values: Any) -> Preset:
+    return replace(preset, train=replace(preset.train, ema=0.7, **values))
+
+
+def test_the_average_is_what_is_saved_and_predicts(dataset: Path, tmp_path: Path, small_preset: Preset) -> None:
+    """The loss curve is that of a run without it; model.safetensors is not what training goes on with."""
+    plain = trainer.train(dataset, out=tmp_path / "plain", preset=small_preset, session=CPU)
+    run = trainer.train(dataset, out=tmp_path / "run", preset=with_average(small_preset), session=CPU)
+    assert losses(run) == losses(plain)
+    assert weights(run) != weights(plain)
+    state, before = checkpoint.load_state(run), checkpoint.load_state(plain)
+    assert state is not None
+    assert before is not None
+    assert all(torch.equal(state["network"][name], before["network"][name]) for name in before["network"])
+    network, _ = checkpoint.load(run, device="cpu")
+    own = dict(checkpoint.module_of(network).named_parameters())
+    assert all(torch.equal(own[name], average) for name, average in state["average"].items())
+    predicted = (run / "fold-0" / "predictions" / "instances.json").read_bytes()
+    assert predicted != (plain / "fold-0" / "predictions" / "instances.json").read_bytes()
+
+
+def test_a_stopped_run_resumes_its_average_without_a_trace(dataset: Path, tmp_path: Path, small_preset: Preset) -> None:
+    whole, halved, preset = tmp_path / "whole", tmp_path / "halved", with_average(small_preset)
+    trainer.train(dataset, out=whole, preset=preset, session=CPU)
+    with pytest.raises(Stopped):
+        trainer.train(dataset, out=halved, preset=preset, session=stop_at(3))
+    trainer.train(dataset, out=halved, preset=preset, session=RESUME)
+    assert losses(halved) == losses(whole)
+    assert weights(halved) == weights(whole)
+    first, second = (run / "fold-0" / "predictions" / "instances.json" for run in (whole, halved))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_an_average_may_begin_with_a_resumption(dataset: Path, tmp_path: Path, small_preset: Preset) -> None:
+    run = trainer.train(dataset, out=tmp_path / "run", preset=small_preset, session=CPU)
+    trainer.train(dataset, out=run, preset=with_average(small_preset, steps=8), session=RESUME)
+    state = checkpoint.load_state(run)
+    assert state is not None
+    network, _ = checkpoint.load(run, device="cpu")  # the average, which is not where training stands
+    checkpoint.restore(network, state["network"], where=run)
+    last = dict(checkpoint.module_of(network).named_parameters())
+    assert state["average"]
+    assert all(not torch.equal(last[name], average) for name, average in state["average"].items())
+
+
+def test_epochs_are_counted_in_the_fold(dataset: Path, tmp_path: Path, small_preset: Preset) -> None:
+    """Four training images in batches of two: five epochs are ten steps, and run.json says so."""
+    preset = replace(small_preset, train=replace(small_preset.train, epochs=5.0))
+    run = trainer.train(dataset, out=tmp_path / "run", preset=preset, session=CPU)
+    assert len(losses(run)) == 10
+    assert checkpoint.read_run(run).preset.train.steps == 10
+
+
+@pytest.mark.parametrize(("name", "value"), [("ema", 1.0), ("ema", -0.1), ("epochs", -1.0)])
+def test_values_of_average_and_epochs_are_checked(
+    dataset: Path, tmp_path: Path, small_preset: Preset, name: str, value: float
+) -> None:
+    wrong = replace(small_preset, train=replace(small_preset.train, **{name: value}))
+    with pytest.raises(MammoprepError, match=f"train.{name} = {value} cannot be used"):
+        trainer.train(dataset, out=tmp_path / "run", preset=wrong, session=CPU)
+    assert not (tmp_path / "run").exists()
