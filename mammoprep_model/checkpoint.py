@@ -125,16 +125,16 @@ def _preset(content: Mapping[str, Any]) -> Preset:
     )
 
 
-def save(run: Path, network: Segmenter, *, state: Mapping[str, Any]) -> None:
-    """Write model.safetensors, then state.pt, each whole or not at all.
+def save(run: Path, tensors: Mapping[str, torch.Tensor], *, state: Mapping[str, Any]) -> None:
+    """Write the tensors that predict to model.safetensors, then the state that goes on to state.pt, each whole or not.
 
-    state.pt repeats the weights, or holds those that `state` says training goes on with, so that a machine which dies
-    between the two files still leaves a consistent state: resuming needs state.pt alone, predicting model.safetensors.
+    `state` holds weights of its own, so that a machine which dies between the two files leaves a consistent state:
+    resuming needs state.pt alone, predicting model.safetensors alone.
     """
-    tensors = tensors_of(network)
-    panoptic.write_bytes(run / "model.safetensors", safetensors.torch.save(tensors, metadata={"format": "pt"}))
+    content = safetensors.torch.save(dict(tensors), metadata={"format": "pt"})
+    panoptic.write_bytes(run / "model.safetensors", content)
     buffer = io.BytesIO()
-    torch.save({"network": tensors, **state}, buffer)
+    torch.save(dict(state), buffer)
     panoptic.write_bytes(run / "state.pt", buffer.getbuffer())
 
 

@@ -42,6 +42,11 @@ class TrainConfig:
     """Threads of a computation on the CPU; 0 leaves the choice to torch."""
     checkpoint_every: int = 500
     """Steps between two checkpoints."""
+    validate_every: int = 0
+    """Steps between two scores of the validation images; the weights with the highest PQ at IoU 0.1 then predict.
+    0: the last weights do, and the validation images have no say."""
+    patience: int = 0
+    """Scores without a better PQ after which training stops; 0: never."""
     object_threshold: float = 0.0
     """Score above which a mask enters the panoptic map."""
     overlap_threshold: float = 0.8

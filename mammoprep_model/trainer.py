@@ -2,7 +2,8 @@
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -21,6 +22,7 @@ from mammoprep_model.interrupts import Stopped, stop_requests
 from mammoprep_model.log import Log, PeakMemory, Step
 from mammoprep_model.optimizer import Average, learning_rate, make_optimizer, set_rate, with_steps
 from mammoprep_model.segmenter import Batch, Segmenter
+from mammoprep_model.validation import Validation
 
 Fold = int | Literal["all"]
 
@@ -76,7 +78,8 @@ def train(
             shutil.rmtree(out, ignore_errors=True)
         _open_run(job, out=out, folds=len(jobs))
         images = data.TrainingImages(source, image_ids=job.train_ids, config=job.config.preset.train, seed=seed)
-        _fit(network, images, job=job, session=session)
+        validation = Validation(source, job.val_ids, config=job.config, run=job.run)
+        _fit(network, images, validation, job=job, session=session)
         inference.predict(
             network,
             data.pictures(source, job.val_ids),
@@ -87,15 +90,19 @@ def train(
     return out
 
 
-def _fit(network: Segmenter, images: data.TrainingImages, *, job: _Job, session: Session) -> None:
-    """Run the steps that are left, from the run's checkpoint where there is one."""
+def _fit(
+    network: Segmenter, images: data.TrainingImages, validation: Validation, *, job: _Job, session: Session
+) -> None:
+    """Run the steps that are left, from the run's checkpoint where there is one; leave the weights that predict."""
     config, device = job.config.preset.train, job.config.device
     module = checkpoint.module_of(network).train()
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = make_optimizer(module, config)
     average = Average(module, decay=config.ema) if config.ema else None
-    step, position = _restore(network, optimizer, average, run=job.run) if session.resume else (0, 0)
-    starts = range(position, position + (config.steps - step) * config.batch_size, config.batch_size)
+    kept = _Kept(network, optimizer, average, validation)
+    step, position = _restore(kept, run=job.run) if session.resume else (0, 0)
+    left = 0 if validation.is_over else config.steps - step
+    starts = range(position, position + left * config.batch_size, config.batch_size)
     memory = PeakMemory(device)
     with stop_requests() as is_stopping, Log(job.run, after=step) as log:
         begun = perf_counter()
@@ -129,12 +136,19 @@ def _fit(network: Segmenter, images: data.TrainingImages, *, job: _Job, session:
             log.write(report)
             if session.on_step:
                 session.on_step(report)
-            stopping = is_stopping()
-            if stopping or step == config.steps or step % config.checkpoint_every == 0:
-                _save(network, optimizer, average, run=job.run, step=step, position=position)
+            if validation.is_due(step):
+                with _averaged(average):
+                    validation.look(network, step=step)
+            stopping, over = is_stopping(), validation.is_over
+            if stopping or over or step == config.steps or step % config.checkpoint_every == 0:
+                _save(kept, run=job.run, step=step, position=position)
             if stopping:
                 raise Stopped(f"Stopped after step {step} of {config.steps}; {job.run} holds the checkpoint.")
-    if average:
+            if over:
+                break
+    if validation.best:
+        network.load_trained(validation.best.tensors)
+    elif average:
         average.put_in()
 
 
@@ -149,34 +163,48 @@ def _check_finite(values: Mapping[str, float], *, step: int, batch: Batch, run: 
         )
 
 
-def _save(
-    network: Segmenter,
-    optimizer: torch.optim.Optimizer,
-    average: Average | None,
-    *,
-    run: Path,
-    step: int,
-    position: int,
-) -> None:
-    """Write a checkpoint: model.safetensors predicts, with the average where there is one; state.pt goes on."""
+@dataclass(frozen=True)
+class _Kept:
+    """What a checkpoint keeps of a training."""
+
+    network: Segmenter
+    optimizer: torch.optim.Optimizer
+    average: Average | None
+    validation: Validation
+
+
+@contextmanager
+def _averaged(average: Average | None) -> Iterator[None]:
+    """Put the average, where there is one, in the place of the weights for a while."""
+    last = average.put_in() if average else {}
+    try:
+        yield
+    finally:
+        if average:
+            average.take_out(last)
+
+
+def _save(kept: _Kept, *, run: Path, step: int, position: int) -> None:
+    """Write a checkpoint: model.safetensors has the best weights, or the average, or the last; state.pt goes on."""
     state = {
         "step": step,
         "position": position,
-        "optimizer": optimizer.state_dict(),
+        "optimizer": kept.optimizer.state_dict(),
         "random": torch.get_rng_state(),
         "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "network": checkpoint.tensors_of(network),
-        "average": None if average is None else average.weights,
+        "network": checkpoint.tensors_of(kept.network),
+        "average": None if kept.average is None else kept.average.weights,
+        "validation": kept.validation.state(),
     }
-    last = average.put_in() if average else {}
-    checkpoint.save(run, network, state=state)
-    if average:
-        average.take_out(last)
+    best = kept.validation.best
+    if best:
+        checkpoint.save(run, best.tensors, state=state)
+        return
+    with _averaged(kept.average):
+        checkpoint.save(run, checkpoint.tensors_of(kept.network), state=state)
 
 
-def _restore(
-    network: Segmenter, optimizer: torch.optim.Optimizer, average: Average | None, *, run: Path
-) -> tuple[int, int]:
+def _restore(kept: _Kept, *, run: Path) -> tuple[int, int]:
     """Put the run's checkpoint back and give its (step, position); (0, 0) where there is none yet.
 
     An average that begins with the resumption begins at the checkpoint's weights.
@@ -184,11 +212,12 @@ def _restore(
     state = checkpoint.load_state(run)
     if state is None:
         return 0, 0
-    checkpoint.restore(network, state["network"], where=run / "state.pt")
-    optimizer.load_state_dict(state["optimizer"])
-    if average:
-        known = dict(checkpoint.module_of(network).named_parameters())
-        average.restore(state["average"] or {name: known[name] for name in average.weights})
+    checkpoint.restore(kept.network, state["network"], where=run / "state.pt")
+    kept.optimizer.load_state_dict(state["optimizer"])
+    if kept.average:
+        own = dict(checkpoint.module_of(kept.network).named_parameters())
+        kept.average.restore(state["average"] or {name: own[name] for name in kept.average.weights})
+    kept.validation.restore(state["validation"])
     torch.set_rng_state(state["random"])
     if torch.cuda.is_available() and len(state["cuda_random"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda_random"])

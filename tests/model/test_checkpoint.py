@@ -44,7 +44,8 @@ def saved(tmp_path: Path, config: RunConfig, fake_network: Callable[..., Any]) -
     torch.manual_seed(3)
     network = checkpoint.assemble(config)
     checkpoint.write_run(run, config)
-    checkpoint.save(run, network, state={"step": 5})
+    tensors = checkpoint.tensors_of(network)
+    checkpoint.save(run, tensors, state={"step": 5, "network": tensors})
     return run, network
 
 
