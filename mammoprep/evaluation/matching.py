@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -32,9 +31,9 @@ _ROUNDING = 1e-12
 class Scene:
     """One class in one image, all that any threshold and either matching needs.
 
-    `truths` are the G true segments, crowds left out, `guesses` the P predicted ones, both in the order of their ids;
-    `ious` (G, P) of each with each; `ignored` (P,): the prediction lies by more than half on void or crowd, so that
-    unmatched it is no false positive.
+    `truths` are the G true segments, crowds left out, `guesses` the P predicted ones, both in the order of their first
+    pixels. `ious` (G, P) of each with each; `ignored` (P,): the prediction lies by more than half on void or crowd, so
+    that unmatched it is no false positive.
     """
 
     truths: tuple[Segment, ...]
@@ -70,14 +69,10 @@ def overlaps(first: Runs, second: Runs) -> dict[tuple[int, int], int]:
     lengths = starts[1:] - starts[:-1]
     of_first = order < first.starts.size
     places = [np.cumsum(mask) - 1 for mask in (of_first, ~of_first)]  # -1 before the second one's start, for no pixel
-    labels = [np.unique(side.values) for side in (first, second)]
-    one, other = (
-        np.searchsorted(label, side.values)[place]
-        for label, side, place in zip(labels, (first, second), places, strict=True)
-    )
-    counts = np.bincount(one * labels[1].size + other, weights=lengths, minlength=labels[0].size * labels[1].size)
-    table = counts.reshape(labels[0].size, labels[1].size)
-    return {(int(labels[0][i]), int(labels[1][j])): int(table[i, j]) for i, j in np.argwhere(table)}
+    one, other = (side.index[place] for side, place in zip((first, second), places, strict=True))
+    shape = (first.labels.size, second.labels.size)
+    table = np.bincount(one * shape[1] + other, weights=lengths, minlength=shape[0] * shape[1]).reshape(shape)
+    return {(int(first.labels[i]), int(second.labels[j])): int(table[i, j]) for i, j in np.argwhere(table)}
 
 
 def scenes(
@@ -86,29 +81,41 @@ def scenes(
     shared: Mapping[tuple[int, int], int],
     *,
     things: Collection[int] = (),
+    places: tuple[Mapping[int, int], Mapping[int, int]] = ({}, {}),
 ) -> dict[int, Scene]:
     """Compare the segments of one image class by class, and under LESION those of the classes `things` as one.
 
     `shared` are the `overlaps` of truth and prediction. The rules are panopticapi's: ground-truth void is taken out of
-    the union; of several crowds of one class the last listed counts.
+    the union; of several crowds of one class the last listed counts. Segments stand in the order of `places`, their
+    first pixels on either side, and of their ids where that is not said: so no tie hangs on the numbering.
     """
-    groups = {segment.category_id: (segment.category_id,) for segment in (*truth, *predicted)}
-    found = {category: _scene(truth, predicted, shared, classes) for category, classes in sorted(groups.items())}
+    groups: dict[int, Collection[int]] = {s.category_id: (s.category_id,) for s in (*truth, *predicted)}
     if not groups.keys().isdisjoint(things):
-        found[LESION] = _scene(truth, predicted, shared, things)
-    return found
+        groups[LESION] = things
+    rows, columns = (
+        sorted(side, key=lambda segment, first=first: (first.get(segment.id, 0), segment.id))  # type: ignore[misc]
+        for side, first in zip((truth, predicted), places, strict=True)
+    )
+    crowds = {segment.category_id: segment.id for segment in truth if segment.iscrowd}
+    return {
+        category: _scene(
+            [s for s in rows if s.category_id in classes and not s.iscrowd],
+            [s for s in columns if s.category_id in classes],
+            shared,
+            excused=(VOID, *(number for label, number in crowds.items() if label in classes)),
+        )
+        for category, classes in groups.items()
+    }
 
 
 def _scene(
-    truth: Sequence[Segment],
-    predicted: Sequence[Segment],
+    rows: Sequence[Segment],
+    columns: Sequence[Segment],
     shared: Mapping[tuple[int, int], int],
-    classes: Collection[int],
+    *,
+    excused: Sequence[int],
 ) -> Scene:
-    by_id = attrgetter("id")
-    rows = sorted((s for s in truth if s.category_id in classes and not s.iscrowd), key=by_id)
-    columns = sorted((s for s in predicted if s.category_id in classes), key=by_id)
-    crowds = {s.category_id: s.id for s in truth if s.category_id in classes and s.iscrowd}.values()
+    """Compare true and predicted segments; `excused` are the ids on which a prediction is no false positive."""
     ious, ignored = np.zeros((len(rows), len(columns))), np.zeros(len(columns), dtype=bool)
     for column, guess in enumerate(columns):
         void = shared.get((VOID, guess.id), 0)
@@ -116,7 +123,7 @@ def _scene(
             common = shared.get((segment.id, guess.id), 0)
             if common:
                 ious[row, column] = common / (segment.area + guess.area - common - void)
-        ignored[column] = (void + sum(shared.get((crowd, guess.id), 0) for crowd in crowds)) / guess.area > 0.5
+        ignored[column] = sum(shared.get((region, guess.id), 0) for region in excused) / guess.area > 0.5
     return Scene(tuple(rows), tuple(columns), ious, ignored)
 
 

@@ -170,7 +170,8 @@ def _compare(content: Inputs, case: Case, truth: Runs, ids: Runs | None) -> dict
             for segment in case.predicted.segments
         ]
     things = [category.id for category in content.dataset.things]
-    return scenes(case.truth.segments, predicted, shared, things=things)
+    places = (truth.first_pixels, ids.first_pixels if ids else {})
+    return scenes(case.truth.segments, predicted, shared, things=things, places=places)
 
 
 def _confuse(content: Inputs, case: Case, truth: Runs, labels: Runs | None) -> NDArray[np.int64]:
@@ -193,7 +194,7 @@ def _confuse(content: Inputs, case: Case, truth: Runs, labels: Runs | None) -> N
 def _overlaps(content: Inputs, image: Image, truth: Runs, predicted: Runs | None) -> dict[tuple[int, int], int]:
     """Count the pixels that true and predicted labels share; both maps must have the size that panoptic.json says."""
     size = (image.height, image.width)
-    predicted = Runs(size, np.zeros(1, np.int64), np.zeros(1, np.intp)) if predicted is None else predicted
+    predicted = panoptic.blank_runs(size) if predicted is None else predicted
     for root, labels in ((content.dataset.root, truth), (content.predictions, predicted)):
         if labels.shape != size:
             shape = " x ".join(map(str, labels.shape))

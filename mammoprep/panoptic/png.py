@@ -3,7 +3,7 @@
 import struct
 import threading
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +27,48 @@ _kept = threading.local()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Runs:
-    """A map (H, W) as runs of equal pixels, row after row: `values` (N,), and `starts` (N,) in [0, H·W), rising."""
+    """A map (H, W) as runs of equal pixels, row after row.
+
+    `labels` (K,) are its different values, rising; `index` (N,) says which of them each run has; `starts` (N,) in
+    [0, H·W), rising, is where it begins.
+    """
 
     shape: tuple[int, int]
-    values: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    index: NDArray[np.intp]
     starts: NDArray[np.intp]
+
+    @property
+    def values(self) -> NDArray[np.int64]:
+        """Give the value of each run (N,)."""
+        return self.labels[self.index]
 
     @property
     def lengths(self) -> NDArray[np.intp]:
         """Give the pixels of each run (N,)."""
         return np.diff(self.starts, append=self.shape[0] * self.shape[1])
 
+    @property
+    def first_pixels(self) -> dict[int, int]:
+        """Give the place in [0, H·W) of the first pixel of each value."""
+        first = np.zeros(self.labels.size, dtype=np.intp)
+        first[self.index[::-1]] = self.starts[::-1]  # of several runs the last one written is the first in the map
+        return dict(zip(self.labels.tolist(), first.tolist(), strict=True))
+
 
 def runs_of(pixels: NDArray[Any]) -> Runs:
-    """Give the runs of a map (H, W)."""
+    """Give the runs of a map (H, W) of values in 0 … 2^24 - 1; what lies above is cut off, as an alpha channel."""
     flat = pixels.ravel()
     changes = np.not_equal(flat[1:], flat[:-1], out=_buffer("changes", (max(flat.size - 1, 0),)).view(np.bool_))
     starts = np.concatenate((np.zeros(min(flat.size, 1), dtype=np.intp), np.flatnonzero(changes) + 1))
-    return Runs((pixels.shape[0], pixels.shape[1]), flat[starts].astype(np.int64), starts)
+    values = flat[starts].astype(np.int64) & MAX_ID
+    labels = np.unique(values)
+    return Runs((pixels.shape[0], pixels.shape[1]), labels, np.searchsorted(labels, values), starts)
+
+
+def blank_runs(shape: tuple[int, int]) -> Runs:
+    """Give the runs of a map that is 0 everywhere."""
+    return Runs(shape, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp))
 
 
 def write_ids(path: Path, ids: Ids) -> None:
@@ -67,8 +91,7 @@ def read_id_runs(path: Path) -> Runs:
     red_green_blue = _decode_ids(path, keep=True)
     height, width, _ = red_green_blue.shape
     with_alpha = _buffer("ids", (height, width, 4))
-    runs = runs_of(cv2.cvtColor(red_green_blue, cv2.COLOR_RGB2RGBA, dst=with_alpha).view("<i4")[..., 0])
-    return replace(runs, values=runs.values & MAX_ID)
+    return runs_of(cv2.cvtColor(red_green_blue, cv2.COLOR_RGB2RGBA, dst=with_alpha).view("<i4")[..., 0])
 
 
 def read_class_runs(path: Path) -> Runs:

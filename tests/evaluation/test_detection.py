@@ -78,6 +78,14 @@ def test_confusion_agrees_with_the_counts_of_random_scenes(report):
         assert counts[-1].sum() == found.FP[level]
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_of_two_equal_predictions_the_first_in_the_image_counts_whatever_its_number(report, swap):
+    """Either half of the mass has IoU 1/2; ids follow the letters, m before c or n after c."""
+    left, right = ("c", "m") if swap else ("m", "c")
+    found = report((MASS, [2 * left + 2 * right + "."] * 4 + ["....."])).to_json()["detection"]["confusion"][0]
+    assert found == ([[0, 1, 0], [0, 0, 0], [1, 0, 0]] if swap else [[1, 0, 0], [0, 0, 0], [0, 1, 0]])
+
+
 def test_lesion_free_images_pay_for_false_lesions(report):
     two = ["m...n", "m...n", ".....", ".....", "....."]
     found = report((BLANK, two), (BLANK, BLANK), (BLANK, MASS), (MASS, two)).scores.lesion_free

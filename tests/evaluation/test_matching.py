@@ -251,3 +251,15 @@ def test_outcome_names_the_partner_and_what_is_taken_twice():
     assert found.repeated[:, 0].tolist() == [1, 0]
     found = judge([scene_of(ious)], matching="one-to-one", thresholds=[0.1])[0]
     assert (found.partner[:, 0].tolist(), found.repeated.sum()) == ([0, 1], 0)
+
+
+def test_segments_stand_in_the_order_of_their_first_pixels():
+    """Segment 9 begins before 5, prediction 8 before 7; without places the ids decide."""
+    truth, predicted = np.array([[9, 5, 9, 5]]), np.array([[8, 8, 7, 7]])
+    sides = (segments(truth, {9: 1, 5: 1}), segments(predicted, {8: 1, 7: 1}))
+    places = tuple(panoptic.runs_of(side).first_pixels for side in (truth, predicted))
+    assert places == ({9: 0, 5: 1}, {8: 0, 7: 2})
+    shared = overlaps(truth, predicted)
+    by_place, by_id = scenes(*sides, shared, places=places)[1], scenes(*sides, shared)[1]
+    assert [[s.id for s in side] for side in (by_place.truths, by_place.guesses)] == [[9, 5], [8, 7]]
+    assert [[s.id for s in side] for side in (by_id.truths, by_id.guesses)] == [[5, 9], [7, 8]]
