@@ -206,7 +206,7 @@ class Intervals:
     def to_json(self) -> dict[str, Any]:
         """Give the dictionary of scores.json."""
         head = {"level": self.level, "resamples": self.resamples, "seed": self.seed, "patients": self.patients}
-        return {**head, **self.values}
+        return {**head, **_listed(self.values)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,4 +286,7 @@ def _with_lists(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _listed(value: Any) -> Any:
+    """Turn tuples into lists, at any depth, as they come back from JSON."""
+    if isinstance(value, Mapping):
+        return {key: _listed(item) for key, item in value.items()}
     return [_listed(item) for item in value] if isinstance(value, tuple | list) else value

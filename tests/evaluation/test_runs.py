@@ -112,3 +112,13 @@ def test_fold_that_the_data_set_lacks_is_named(run):
 def test_on_beside_predictions_is_refused(run):
     with pytest.raises(MammoprepError, match="--on names the data set of a RUN"):
         evaluate(run, run / "fold-0" / "predictions", on=run)
+
+
+def test_json_of_a_whole_evaluation_comes_back_as_it_is(run):
+    """Folds, intervals and the explanation: nothing that JSON would change."""
+    cases = run.parent / "0" / "dataset" / "cases.csv"
+    cases.write_text("image_id,patient_id\n" + "".join(f"case-{n},patient-{n}\n" for n in range(1, 5)))
+    content = evaluate(run, options=Options(resamples=20, explain=True)).report.to_json()
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert content["intervals"]["sweep"]["PQ"][0] == [0.5, 0.5]  # the mean of a fold of hits and a fold of misses
+    assert content["explain_threshold"]["all"]["lesions"] == 4
