@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 
 QUALITIES = ("RQ", "SQ", "PQ", "AP")
 NOT_GIVEN = "not given"
-FIXED = (0.05, 0.1, 0.25, 0.5)
-"""IoU thresholds that are always shown, whichever is the best."""
 ONE = 0.1
 """The IoU threshold where a table has room for one."""
 
@@ -68,7 +66,7 @@ def _thresholds(content: Mapping[str, Any], *, iou_sweep: bool) -> "Table":
     best = content["best"] and content["best"]["threshold"]
     table = _table("IoU t", *QUALITIES, "Dice")
     for level, threshold in enumerate(content["thresholds"]):
-        if iou_sweep or threshold in FIXED or threshold == best:
+        if iou_sweep or threshold in content["detection"]["fixed_thresholds"] or threshold == best:
             cells = [_cell(content, "sweep", name, level) for name in QUALITIES]
             table.add_row(f"{threshold:.2f}{' *' * (threshold == best)}", *cells, _cell(content, "dice", "pooled"))
     return table
@@ -193,7 +191,8 @@ def _explained(content: Mapping[str, Any], entry: Mapping[str, Any]) -> "Table":
 
 
 def _fixed(content: Mapping[str, Any]) -> list[tuple[int, float]]:
-    return [(content["thresholds"].index(threshold), threshold) for threshold in FIXED]
+    """Give place and value of the IoU thresholds that are always shown, whichever is the best."""
+    return [(content["thresholds"].index(each), each) for each in content["detection"]["fixed_thresholds"]]
 
 
 def _table(*columns: str) -> "Table":

@@ -6,11 +6,8 @@ from operator import itemgetter
 
 import numpy as np
 
-from mammoprep.evaluation.matching import FIXED, FIXED_LEVELS
+from mammoprep.evaluation.matching import FIXED, FIXED_LEVELS, SHOWN
 from mammoprep.evaluation.table import Table
-
-SHOWN = 1
-"""Place in FIXED of the threshold at which one number has to do: 0.1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.evaluation import ranking
-from mammoprep.evaluation.examples import SHOWN
-from mammoprep.evaluation.matching import FIXED, FIXED_LEVELS, THRESHOLDS
+from mammoprep.evaluation.matching import FIXED, FIXED_LEVELS, SHOWN, THRESHOLDS
 from mammoprep.evaluation.report import Explained, Report
 from mammoprep.evaluation.statistics import mean_of
 from mammoprep.evaluation.table import Table

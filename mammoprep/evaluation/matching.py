@@ -17,6 +17,8 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 19))
 """The sweep: 0.05, 0.10 … 0.90."""
 FIXED = (0.05, 0.1, 0.25, 0.5)
 """Thresholds of the sweep that are always shown, whichever is the best."""
+SHOWN = 1
+"""Place in FIXED of the threshold at which one number has to do: 0.1."""
 FIXED_LEVELS = tuple(THRESHOLDS.index(threshold) for threshold in FIXED)
 LEVELS = len(THRESHOLDS)
 VOID = 0

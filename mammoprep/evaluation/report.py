@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mammoprep.evaluation.matching import FIXED, FIXED_LEVELS, THRESHOLDS, Matching
+from mammoprep.evaluation.matching import FIXED, FIXED_LEVELS, SHOWN, THRESHOLDS, Matching
 from mammoprep.evaluation.ranking import RATES
 
 NOTES = (
@@ -195,13 +195,16 @@ class Explained:
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """95 % intervals by bootstrap over patients; `values` has the scores' keys, each with low and high."""
+    """Intervals, by bootstrap over patients, that hold the share `level` of the resamples.
+
+    `values` has the scores' keys, each with low and high.
+    """
 
     resamples: int
     seed: int
     patients: int
     values: Mapping[str, Any]
-    level: float = 0.95
+    level: float
 
     def to_json(self) -> dict[str, Any]:
         """Give the dictionary of scores.json."""
@@ -255,12 +258,12 @@ class Report:
 
     def _warnings(self) -> Iterator[str]:
         """Say what makes these very figures less sure than they look."""
-        ties, level = self.scores.ties, FIXED_LEVELS[1]
+        ties, level = self.scores.ties, FIXED_LEVELS[SHOWN]
         if ties and ties.low and ties.high and ties.high[level] - ties.low[level] > _VISIBLE:
             low, high = (100 * curve[level] for curve in (ties.low, ties.high))
             yield (
-                f"Detections share their scores: by the order of equal ones AP at {FIXED[1]} could lie anywhere from "
-                f"{low:.2f} to {high:.2f} %."
+                f"Detections share their scores: by the order of equal ones AP at {FIXED[SHOWN]} could lie anywhere "
+                f"from {low:.2f} to {high:.2f} %."
             )
         if self.intervals and self.intervals.patients < FEW_PATIENTS:
             yield f"Intervals drawn from {self.intervals.patients} patients, fewer than {FEW_PATIENTS}, are rough."

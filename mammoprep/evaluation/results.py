@@ -27,8 +27,15 @@ _Columns = TypeVar("_Columns", Truths, Guesses, Detections)
 _PARTS: Mapping[str, type[Any]] = {"truths": Truths, "guesses": Guesses, "detections": Detections}
 _ARRAYS = ("square_mm", "annotated", "lesion_free", "missing", "lesions", "confusion")
 _BROKEN = (
-    *(AttributeError, EOFError, KeyError, NotImplementedError, OSError, TypeError, ValueError),
-    *(zipfile.BadZipFile, zlib.error),
+    AttributeError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 """What NumPy, zipfile and zlib raise for a file that is damaged or something else."""
 _HINT = "Type `mammoprep evaluate` again, with --out for predictions that are no RUN."

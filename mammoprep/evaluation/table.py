@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from mammoprep.evaluation.detections import Ranking
 from mammoprep.evaluation.matching import FIXED_LEVELS, LESION, LEVELS, Matching, Outcome, Scene, judge
 from mammoprep.evaluation.tally import ImageTally, Tally
 from mammoprep.panoptic import Category, Mask, Segment
+
+_Number = TypeVar("_Number", np.bool_, np.int16, np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,8 +65,8 @@ class Table:
 
     `facts` maps patient_id, view, density and manufacturer to texts (I,); `square_mm` (I,): mm² of a stored pixel, NaN
     where unknown; `annotated` (I, C): true segments of each class, crowds left out; `lesions` (I, C + 1): those in
-    instances.json, which detections can find; `confusion` (I, C + 1, C + 1):
-    pixels of each true and predicted class, 0 being none.
+    instances.json, which detections can find; `confusion` (I, C + 1, C + 1): pixels of each true and predicted class, 0
+    being none.
     """
 
     categories: tuple[Category, ...]
@@ -137,14 +139,14 @@ def _segments(images: Sequence[ImageTally], number: Mapping[int, int], matching:
     judged = [_Judged(*each, outcome) for each, outcome in zip(found, outcomes, strict=True)]
     truths = Truths(
         *_columns(judged, [each.scene.truths for each in judged], number),
-        pairs=_stack([each.outcome.pairs for each in judged], LEVELS).astype(np.int16),
-        iou=_stack([each.outcome.iou for each in judged], LEVELS),
-        taken_as=_stack([_taken_as(each, number) for each in judged], len(FIXED_LEVELS)).astype(np.int16),
+        pairs=_stack([each.outcome.pairs for each in judged], LEVELS, np.int16),
+        iou=_stack([each.outcome.iou for each in judged], LEVELS, np.float64),
+        taken_as=_stack([_taken_as(each, number) for each in judged], len(FIXED_LEVELS), np.int16),
     )
     guesses = Guesses(
         *_columns(judged, [each.scene.guesses for each in judged], number),
-        false=_stack([each.outcome.false for each in judged], LEVELS).astype(bool),
-        repeated=_stack([each.outcome.repeated for each in judged], LEVELS).astype(np.int16),
+        false=_stack([each.outcome.false for each in judged], LEVELS, np.bool_),
+        repeated=_stack([each.outcome.repeated for each in judged], LEVELS, np.int16),
     )
     return truths, guesses
 
@@ -167,9 +169,9 @@ def _taken_as(judged: _Judged, number: Mapping[int, int]) -> NDArray[np.int16]:
     return labels[judged.outcome.partner[:, FIXED_LEVELS]]
 
 
-def _stack(parts: Sequence[NDArray[Any]], width: int) -> NDArray[np.float64]:
+def _stack(parts: Sequence[NDArray[Any]], width: int, dtype: type[_Number]) -> NDArray[_Number]:
     """Put (n, width) arrays one below the other; none give (0, width)."""
-    return np.concatenate([np.zeros((0, width)), *parts])
+    return np.concatenate([np.zeros((0, width), dtype), *parts], dtype=dtype, casting="same_kind")
 
 
 def _detections(images: Sequence[ImageTally], number: Mapping[int, int]) -> tuple[Detections, NDArray[np.int32]]:
@@ -188,8 +190,8 @@ def _detections(images: Sequence[ImageTally], number: Mapping[int, int]) -> tupl
             image=image_of,
             category=class_of.astype(np.int16),
             score=np.concatenate([np.zeros(0), *(ranking.scores for *_, ranking in rankings)]),
-            matched=_stack([ranking.matched.T for *_, ranking in rankings], LEVELS).astype(bool),
-            ignored=_stack([ranking.ignored.T for *_, ranking in rankings], LEVELS).astype(bool),
+            matched=_stack([ranking.matched.T for *_, ranking in rankings], LEVELS, np.bool_),
+            ignored=_stack([ranking.ignored.T for *_, ranking in rankings], LEVELS, np.bool_),
         ),
         lesions,
     )

@@ -26,10 +26,9 @@ class ImageTally:
     """What one image adds to the scores, by category id; None where the piece is not given.
 
     `annotated` counts the true segments, crowds left out. `scenes` and `rankings` have all thing classes as one under
-    LESION. `confusion` (C + 1, C + 1) counts the pixels of
-    each true and predicted class, in the order of the categories from 1 on, 0 being none; true void and crowds are left
-    out. `missing`: scored as if nothing had been predicted. `lesion_free`: no thing is annotated, and by cases.csv none
-    was left out.
+    LESION. `confusion` (C + 1, C + 1) counts the pixels of each true and predicted class, in the order of the
+    categories from 1 on, 0 being none; true void and crowds are left out. `missing`: scored as if nothing had been
+    predicted. `lesion_free`: no thing is annotated, and by cases.csv none was left out.
     """
 
     image_id: int

@@ -39,16 +39,6 @@ class Runs:
     starts: NDArray[np.intp]
 
     @property
-    def values(self) -> NDArray[np.int64]:
-        """Give the value of each run (N,)."""
-        return self.labels[self.index]
-
-    @property
-    def lengths(self) -> NDArray[np.intp]:
-        """Give the pixels of each run (N,)."""
-        return np.diff(self.starts, append=self.shape[0] * self.shape[1])
-
-    @property
     def first_pixels(self) -> dict[int, int]:
         """Give the place in [0, H·W) of the first pixel of each value."""
         first = np.zeros(self.labels.size, dtype=np.intp)
