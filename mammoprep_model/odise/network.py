@@ -36,6 +36,7 @@ class Odise(nn.Module):
         *,
         backbone: Backbone | Swin,
         captioner: Captioner | EmptyPrompt | None,
+        mask_generator: MaskGenerator,
         class_head: ClassHead | LinearHead,
         given: Sequence[str],
     ) -> None:
@@ -43,7 +44,7 @@ class Odise(nn.Module):
         self.config = config
         self.captioner = captioner
         self.backbone = backbone
-        self.mask_generator = MaskGenerator(config, backbone.channels)
+        self.mask_generator = mask_generator
         self.class_head = class_head
         self._given = tuple(given)
         self.train()
@@ -167,13 +168,18 @@ def wire(
         )
         given |= dict.fromkeys(("backbone.unet.", "backbone.vae.", "captioner.empty_prompt"), source.pretrained)
         given["captioner.encoder."] = image is not None and image.pretrained
-    head: ClassHead | LinearHead = LinearHead(len(categories), hidden=config.hidden)
-    if text is not None:
+    generator = MaskGenerator(config, backbone.channels)  # before the head: a seed's random weights hang on the order
+    head: ClassHead | LinearHead
+    if text is None:
+        head = LinearHead(len(categories), hidden=config.hidden)
+    else:
         names = [text.text(names_of(category.name, synonyms=config.synonyms)) for category in categories]
         head = ClassHead(names, empty=text.text([""])[0], hidden=config.hidden)
         given["class_head.text"] = text.pretrained
     prefixes = [prefix for prefix, is_given in given.items() if is_given]
-    return Odise(config, backbone=backbone, captioner=captioner, class_head=head, given=prefixes)
+    return Odise(
+        config, backbone=backbone, captioner=captioner, mask_generator=generator, class_head=head, given=prefixes
+    )
 
 
 def _captioner(config: ModelConfig, source: Diffusion, image: Encoders | None) -> Captioner | EmptyPrompt:

@@ -303,3 +303,13 @@ def test_swin_l_has_two_hundred_masks():
         generated, logits = full_size("m2f-swin-l").to("meta").eval()(torch.zeros(1, 3, 384, 448))
     assert [tuple(masks.shape) for masks in generated.masks] == [(1, 200, 96, 112)] * 10
     assert tuple(logits[-1].shape) == (1, 200, 6)
+
+
+def test_mask_generator_of_a_seed_is_the_same_with_either_class_head(tiny_config, categories):
+    """The head is made last, and only the one that is used: a run's random start does not hang on the other."""
+    starts = []
+    for text_encoder in ("tiny", "none"):
+        torch.manual_seed(0)
+        network = build(replace(tiny_config, text_encoder=text_encoder), categories=categories)
+        starts.append(network.mask_generator.state_dict())
+    assert all(torch.equal(starts[0][name], starts[1][name]) for name in starts[0])
