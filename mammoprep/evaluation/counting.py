@@ -1,6 +1,6 @@
 """Segments counted and turned into PQ, RQ and SQ: whole, in part, or in any number of resamples."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import fsum
 from statistics import fmean
@@ -8,9 +8,10 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep.evaluation.column import blocks
 from mammoprep.evaluation.matching import LEVELS
 from mammoprep.evaluation.report import Curve, Quality
-from mammoprep.evaluation.table import Guesses, Table, Truths
+from mammoprep.evaluation.table import Table
 from mammoprep.panoptic import Mask
 
 
@@ -44,34 +45,54 @@ class Qualities:
 def count(table: Table, truths: Mask | None = None, guesses: Mask | None = None) -> Counts | None:
     """Count the true segments and predictions that the masks (N,) and (P,) choose; None without panoptic predictions.
 
-    Without masks all are counted. `fsum` gives the same sum of IoUs in any order.
+    Without masks all are counted. The sum of IoUs is the same in any order.
     """
     if table.truths is None or table.guesses is None:
         return None
     rows, columns = table.truths, table.guesses
     shape = (len(table.categories) + 1, LEVELS)
-    total = Counts(*(np.zeros(shape) for _ in range(4)))
-    for category in range(shape[0]):
-        of_class = rows.category == category if truths is None else truths & (rows.category == category)
-        pairs, ious = rows.pairs[of_class], rows.iou[of_class]
-        total.TP[category] = pairs.sum(axis=0)
-        total.FN[category] = (pairs == 0).sum(axis=0)
-        total.IoU[category] = [fsum(level) for level in ious.T.tolist()]
-        of_class = columns.category == category if guesses is None else guesses & (columns.category == category)
-        total.FP[category] = columns.false[of_class].sum(axis=0)
+    total, ious = Counts(*(np.zeros(shape) for _ in range(4))), ExactSum(shape)
+    for place in blocks(rows.pairs):
+        pairs, iou = rows.pairs[place], rows.iou[place]
+        for category, of_class in _each_class(rows.category[place], None if truths is None else truths[place]):
+            total.TP[category] += pairs[of_class].sum(axis=0)
+            total.FN[category] += (pairs[of_class] == 0).sum(axis=0)
+            ious.add(category, iou[of_class])
+    for place in blocks(columns.false):
+        false = columns.false[place]
+        for category, of_class in _each_class(columns.category[place], None if guesses is None else guesses[place]):
+            total.FP[category] += false[of_class].sum(axis=0)
+    total.IoU[:] = ious.total()
     return total
 
 
-def by_group(
-    rows: Truths, columns: Guesses, *, group: NDArray[np.intp], groups: int, classes: int
-) -> NDArray[np.float64]:
-    """Count by group of images: TP, FP, FN, summed IoU (G, C + 1, T, 4); `group` (I,) is the group of each image."""
-    total = np.zeros((groups, classes + 1, LEVELS, 4))
-    hit = (rows.pairs, rows.pairs == 0, rows.iou)
-    for place, values in zip((0, 2, 3), hit, strict=True):
-        np.add.at(total[..., place], (group[rows.image], rows.category), values)
-    np.add.at(total[..., 1], (group[columns.image], columns.category), columns.false)
-    return total
+def _each_class(category: NDArray[np.int16], chosen: Mask | None) -> Iterator[tuple[int, Mask]]:
+    """Yield each class that occurs, with where it does."""
+    for number in np.unique(category if chosen is None else category[chosen]).tolist():
+        yield number, category == number if chosen is None else chosen & (category == number)
+
+
+class ExactSum:
+    """Sums (…, T) of IoUs, rounded once at the end, so that neither order nor grouping shows.
+
+    Each number is split into its multiples of 2^-26 and 2^-52 and the rest, which floating point adds without rounding
+    up to 2^27 of them; an IoU that counts is above 0.05, so that its last bit is no smaller than 2^-57.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._parts = np.zeros((3, *shape))
+
+    def add(self, place: int, values: NDArray[np.float64]) -> None:
+        """Add values (n, T) at a place."""
+        high = np.floor(values * 2.0**26) * 2.0**-26
+        middle = np.floor((values - high) * 2.0**52) * 2.0**-52
+        for part, each in zip(self._parts, (high, middle, values - high - middle), strict=True):
+            part[place] += each.sum(axis=0)
+
+    def total(self) -> NDArray[np.float64]:
+        """Give the sums."""
+        flat = self._parts.reshape(3, -1).T.tolist()
+        return np.array([fsum(parts) for parts in flat]).reshape(self._parts.shape[1:])
 
 
 def qualities(counts: Counts) -> Qualities:

@@ -2,8 +2,9 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NoReturn
@@ -17,11 +18,14 @@ from pycocotools.cocoeval import COCOeval, Params
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.evaluation.matching import LESION, THRESHOLDS
-from mammoprep.panoptic import Image, Mask, Rle
+from mammoprep.panoptic import Mask, Rle
 
 MAX_DETECTIONS = 100
+SizeOf = Callable[[int], tuple[int, int] | None]
+"""Gives the height and width of an image by its id, None where there is none."""
 _CODES = 512
 """Run-length codes that are checked at a time."""
+_HINT = "It holds the COCO instances."
 _MOST_DIGITS = 7
 """Digits of 5 bits that a run of any image may have."""
 
@@ -49,52 +53,58 @@ class Ranking:
     truths: int
 
 
-def read_truth(root: Path, *, images: Mapping[int, Image], classes: Mapping[int, int]) -> dict[int, list[Instance]]:
-    """Read instances.json of a DATASET: the lesions of each image id. `classes` maps category ids to the data set's."""
+def read_truth(root: Path, *, size_of: SizeOf, classes: Mapping[int, int]) -> Iterator[tuple[int, Instance]]:
+    """Yield (image id, lesion) from instances.json of a DATASET; `classes` maps category ids to the data set's."""
     path = root / "instances.json"
-    content = panoptic.load_instances(root)
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise MammoprepError(f"{path} is no COCO ground truth. Name the DATASET first, then the PREDICTIONS.")
-    return _grouped(path, content["annotations"], images=images, classes=classes)
+    wrong = f"{path} is no COCO ground truth. Name the DATASET first, then the PREDICTIONS."
+    entries = panoptic.read_entries(path, ("annotations",), hint=_HINT, wrong=wrong)
+    return _checked(path, (entry for _, entry in entries), size_of=size_of, classes=classes, scored=False)
 
 
-def read_results(root: Path, *, images: Mapping[int, Image], classes: Mapping[int, int]) -> dict[int, list[Instance]]:
-    """Read instances.json of PREDICTIONS: the detections of each image id, in the order of the list."""
+def read_results(root: Path, *, size_of: SizeOf, classes: Mapping[int, int]) -> Iterator[tuple[int, Instance]]:
+    """Yield (image id, detection) from instances.json of PREDICTIONS, in the order of the list."""
     path = root / "instances.json"
-    content = panoptic.load_instances(root)
-    if not isinstance(content, list):
-        raise MammoprepError(f"{path} is no COCO result list. `mammoprep predict` writes PREDICTIONS for a DATASET.")
-    for position, entry in enumerate(content, start=1):
-        if not isinstance(entry, dict) or not _is_finite(entry.get("score")):
-            _refuse(path, position, "has no finite score")
-    return _grouped(path, content, images=images, classes=classes)
+    wrong = f"{path} is no COCO result list. `mammoprep predict` writes PREDICTIONS for a DATASET."
+    entries = panoptic.read_entries(path, hint=_HINT, wrong=wrong)
+    return _checked(path, (entry for _, entry in entries), size_of=size_of, classes=classes, scored=True)
 
 
-def _grouped(
-    path: Path, entries: Sequence[Any], *, images: Mapping[int, Image], classes: Mapping[int, int]
-) -> dict[int, list[Instance]]:
-    """Check each entry against its image and group them by image id."""
-    groups: defaultdict[int, list[Instance]] = defaultdict(list)
-    for position, entry in enumerate(entries, start=1):
-        if not isinstance(entry, dict) or not {"image_id", "category_id", "segmentation"} <= entry.keys():
-            _refuse(path, position, "lacks image_id, category_id or segmentation")
-        for key, known in (("image_id", images), ("category_id", classes)):
-            if type(entry[key]) is not int or entry[key] not in known:
-                _refuse(path, position, f"has the {key} {entry[key]!r}, which panoptic.json does not list")
-        image, code = images[entry["image_id"]], entry["segmentation"]
-        if not _is_code(code):
-            _refuse(path, position, "has a segmentation that is no compressed RLE")
-        if code["size"] != [image.height, image.width]:
-            _refuse(path, position, f"has a mask of {code['size']}, its image is [{image.height}, {image.width}]")
-        crowd, score = bool(entry.get("iscrowd", 0)), float(entry.get("score", 1.0))
-        groups[image.id].append(Instance(classes[entry["category_id"]], code, crowd, score))
-    for start in range(0, len(entries), _CODES):
-        codes = [entry["segmentation"] for entry in entries[start : start + _CODES]]
+def _checked(
+    path: Path, entries: Iterable[Any], *, size_of: SizeOf, classes: Mapping[int, int], scored: bool
+) -> Iterator[tuple[int, Instance]]:
+    """Check each entry against its image, and the run-length codes of some at a time."""
+    numbered = enumerate(entries, start=1)
+    while some := [
+        (position, _instance(path, position, entry, size_of=size_of, classes=classes, scored=scored))
+        for position, entry in islice(numbered, _CODES)
+    ]:
+        codes = [instance.code for _, (_, instance) in some]
         pixels = [code["size"][0] * code["size"][1] for code in codes]
         wrong = np.flatnonzero(~covers([code["counts"] for code in codes], pixels))
         if wrong.size:
-            _refuse(path, start + int(wrong[0]) + 1, "has a broken RLE: its runs do not add up to the image")
-    return groups
+            _refuse(path, some[int(wrong[0])][0], "has a broken RLE: its runs do not add up to the image")
+        yield from (found for _, found in some)
+
+
+def _instance(
+    path: Path, position: int, entry: Any, *, size_of: SizeOf, classes: Mapping[int, int], scored: bool
+) -> tuple[int, Instance]:
+    if scored and (not isinstance(entry, dict) or not _is_finite(entry.get("score"))):
+        _refuse(path, position, "has no finite score")
+    if not isinstance(entry, dict) or not {"image_id", "category_id", "segmentation"} <= entry.keys():
+        _refuse(path, position, "lacks image_id, category_id or segmentation")
+    number, category, code = (entry[key] for key in ("image_id", "category_id", "segmentation"))
+    size = size_of(number) if type(number) is int else None
+    if size is None:
+        _refuse(path, position, f"has the image_id {number!r}, which panoptic.json does not list")
+    if type(category) is not int or category not in classes:
+        _refuse(path, position, f"has the category_id {category!r}, which panoptic.json does not list")
+    if not _is_code(code):
+        _refuse(path, position, "has a segmentation that is no compressed RLE")
+    if code["size"] != [*size]:
+        _refuse(path, position, f"has a mask of {code['size']}, its image is {[*size]}")
+    crowd, score = bool(entry.get("iscrowd", 0)), float(entry["score"]) if scored else 1.0
+    return number, Instance(classes[category], code, crowd, score)
 
 
 def _refuse(path: Path, position: int, problem: str) -> NoReturn:
@@ -106,7 +116,12 @@ def _is_finite(score: Any) -> bool:
 
 
 def _is_code(code: Any) -> bool:
-    return isinstance(code, dict) and isinstance(code.get("size"), list) and isinstance(code.get("counts"), str)
+    return (
+        isinstance(code, dict)
+        and isinstance(code.get("size"), list)
+        and isinstance(code.get("counts"), str)
+        and code["counts"].isascii()
+    )
 
 
 def covers(codes: Sequence[str], pixels: Sequence[int]) -> Mask:
@@ -223,15 +238,17 @@ def _by_class(
 
 
 def precision(rankings: Sequence[Ranking]) -> NDArray[np.float64] | None:
-    """Give one class's precision (T, 101) at the recalls 0, 0.01 … 1 from its rankings, image by image.
+    """Give one class's precision (T, 101) at the recalls 0, 0.01 … 1 from its rankings at T thresholds, image by image.
 
     Its mean over the recalls is AP. None without ground truth. Of equal scores the earlier image goes first, then the
-    earlier detection, as in COCOeval.
+    earlier detection, as in COCOeval. The rankings of many images may stand there as one.
     """
     if not any(ranking.truths for ranking in rankings):
         return None
     evaluator = COCOeval()
     evaluator.params = evaluator._paramsEval = _parameters(image_ids=list(range(len(rankings))), category_ids=[1])
+    evaluator.params.iouThrs = evaluator.params.iouThrs[: len(rankings[0].matched)]  # which one is all the same here
+    evaluator.params.maxDets = [max(MAX_DETECTIONS, *(ranking.scores.size for ranking in rankings))]
     evaluator.evalImgs = [
         {
             "dtScores": ranking.scores,

@@ -1,10 +1,12 @@
 """Which cases to show: those of the best, the median and the worst patient, chosen by number and not by taste."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mammoprep.evaluation.matching import FIXED, FIXED_LEVELS, SHOWN
 from mammoprep.evaluation.table import Table
@@ -26,7 +28,7 @@ def examples(tables: Sequence[Table]) -> tuple[Example, ...]:
     Patients are ordered by their PQ over all their images; equal ones by the order of their first image. Empty where
     nothing panoptic or no patient is given.
     """
-    found = [(*_quality(table, name), k) for k, table in enumerate(tables) for name in _patients(table)]
+    found = [(*each, k) for k, table in enumerate(tables) for each in _patients(table)]
     patients = sorted(found, key=itemgetter(0))
     if not patients:
         return ()
@@ -38,26 +40,30 @@ def examples(tables: Sequence[Table]) -> tuple[Example, ...]:
     )
 
 
-def _patients(table: Table) -> list[str]:
-    """Give the patients with a lesion, in the order of their first image."""
-    if table.truths is None:
-        return []
-    ill = set(table.facts["patient_id"][table.truths.image[table.truths.category == len(table.categories)]].tolist())
-    return [name for name in dict.fromkeys(table.facts["patient_id"].tolist()) if name and name in ill]
+def _patients(table: Table) -> Iterator[tuple[float, str]]:
+    """Yield PQ, the class ignored, and the image with most lesions of each patient with a lesion.
 
-
-def _quality(table: Table, patient: str) -> tuple[float, str]:
-    """Give a patient's PQ with the class ignored, and the image with most lesions."""
+    Patients come in the order of their first image.
+    """
     if table.truths is None or table.guesses is None:
-        return 0.0, ""
+        return
     level, lesion = FIXED_LEVELS[SHOWN], len(table.categories)
-    own = table.facts["patient_id"] == patient
-    rows = own[table.truths.image] & (table.truths.category == lesion)
-    columns = own[table.guesses.image] & (table.guesses.category == lesion)
-    pairs, false = table.truths.pairs[rows, level], int(table.guesses.false[columns, level].sum())
-    weight = pairs.sum() + false / 2 + (pairs == 0).sum() / 2
-    most = int(np.bincount(table.truths.image[rows]).argmax())
-    return float(table.truths.iou[rows, level].sum() / weight), table.names[most]
+    names, first, patient = np.unique(table.facts["patient_id"], return_index=True, return_inverse=True)
+    rows, columns = table.truths.category == lesion, table.guesses.category == lesion
+    image = table.truths.image[rows]
+    pairs, false = table.truths.pairs[rows, level], table.guesses.false[columns, level]
+
+    def total(values: NDArray[Any], of: NDArray[np.integer]) -> NDArray[Any]:
+        return np.bincount(patient[of], weights=values, minlength=names.size)
+
+    wrong = total(false, table.guesses.image[columns]) + total(pairs == 0, image)
+    weight = total(pairs, image) + wrong / 2
+    quality = total(table.truths.iou[rows, level], image) / np.where(weight > 0, weight, 1)
+    lesions = np.bincount(image, minlength=len(table.names))
+    for number in np.argsort(first).tolist():
+        own = np.flatnonzero(patient == number)
+        if names[number] and lesions[own].any():
+            yield float(quality[number]), table.names[own[lesions[own].argmax()]]
 
 
 def caption(example: Example) -> str:

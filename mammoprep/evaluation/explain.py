@@ -1,6 +1,6 @@
 """Where on the sweep PQ is highest and why: both matchings by lesion size, and the pairs that only one of them has."""
 
-from typing import get_args
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -9,17 +9,15 @@ from mammoprep.evaluation import counting, strata
 from mammoprep.evaluation.counting import curve, mean_curve
 from mammoprep.evaluation.matching import Matching
 from mammoprep.evaluation.report import Curve, Explained
-from mammoprep.evaluation.table import Table, tabulate
-from mammoprep.evaluation.tally import Tally
+from mammoprep.evaluation.table import Table
 from mammoprep.panoptic import Mask
 
 
-def explain(tally: Tally, table: Table, *, matching: Matching) -> dict[str, Explained] | None:
-    """Explain the whole and each size of lesions; None without panoptic predictions. `matching` is the table's."""
-    if "panoptic" in tally.not_given:
-        return None
-    tables = {each: table if each == matching else tabulate(tally, matching=each) for each in get_args(Matching)}
+def explain(tables: Mapping[Matching, Table]) -> dict[str, Explained] | None:
+    """Explain the whole and each size of lesions from the tables of both matchings; None without panoptic ones."""
     one_to_one, paper = tables["one-to-one"], tables["paper"]
+    if one_to_one.truths is None:
+        return None
     found = {"all": _explain(one_to_one, paper, None)}
     for name in strata.SIZES:
         for title, masks in strata.size_masks(one_to_one, name):

@@ -1,52 +1,26 @@
 """What is scored: a DATASET and PREDICTIONS, checked and paired image by image."""
 
+import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
+from typing import Any, NoReturn
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
-from mammoprep.evaluation.detections import Instance, read_results, read_truth
-from mammoprep.panoptic import LEFT_OUT, Image, Panoptic
+from mammoprep.evaluation.cases import LARGEST, PREDICTED, TRUTH, Cases, Facts
+from mammoprep.evaluation.detections import read_results, read_truth
+from mammoprep.panoptic import LEFT_OUT, Category, Image, Listed, Panoptic
 
 PIECES = {"panoptic": "panoptic.json", "instances": "instances.json", "semantic": "semantic/"}
 """The three things that may be predicted, and the file or folder that holds each."""
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What cases.csv says of an image; a text is empty, `square_mm` NaN where it says nothing.
-
-    `square_mm`: mm² of a stored pixel; `lesion_free`: False where the image has a finding, be it of no class here.
-    """
-
-    patient_id: str = ""
-    view: str = ""
-    density: str = ""
-    manufacturer: str = ""
-    square_mm: float = nan
-    lesion_free: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One image of the data set and what is predicted for it.
-
-    `predicted` is None where the panoptic predictions lack the image; its segments carry the data set's category ids.
-    """
-
-    truth: Image
-    predicted: Image | None
-    lesions: tuple[Instance, ...]
-    detections: tuple[Instance, ...]
-    facts: Facts
-
-
-@dataclass(frozen=True, slots=True)
 class Inputs:
-    """All cases, ready to be tallied.
+    """What is compared, the images apart: `dataset` has the classes alone.
 
     `renumber` maps the predictions' category ids to the data set's; `not_given` says why a piece cannot be scored.
     """
@@ -55,7 +29,6 @@ class Inputs:
     predictions: Path
     renumber: Mapping[int, int]
     not_given: Mapping[str, str]
-    cases: tuple[Case, ...]
 
     @property
     def given(self) -> set[str]:
@@ -63,58 +36,90 @@ class Inputs:
         return PIECES.keys() - self.not_given.keys()
 
 
-def load(dataset: Path, predictions: Path, *, image_ids: Collection[int] | None, missing_as_empty: bool) -> Inputs:
+def load(
+    dataset: Path, predictions: Path, *, image_ids: Collection[int] | None, missing_as_empty: bool
+) -> tuple[Inputs, Cases]:
     """Load and check all but the PNGs; `image_ids` chooses images of the data set, None all.
 
     Raises MammoprepError where the two do not belong together, or an image has no prediction.
     """
-    truth = panoptic.load(dataset)
-    _check(truth)
+    cases = Cases()
+    truth = Panoptic(dataset, _read_panoptic(dataset, cases, side=TRUTH), ())
     not_given = _not_given(dataset, predictions)
-    images = _chosen(truth, image_ids)
-    renumber, predicted = _read_panoptic(truth, predictions, given="panoptic" not in not_given)
-    lesions, detections = _read_instances(truth, predictions, renumber, given="instances" not in not_given)
-    names = {path.stem for path in (predictions / PIECES["semantic"]).glob("*.png")}
-    _check_known(predictions / PIECES["semantic"], names, truth)
+    _choose(dataset, cases, image_ids)
+    renumber = {category.id: category.id for category in truth.categories}
+    if "panoptic" not in not_given:
+        renumber = _renumbering(truth, Panoptic(predictions, _read_panoptic(predictions, cases, side=PREDICTED), ()))
+        if stray := cases.stray_prediction():
+            _refuse_stray(predictions / "panoptic.json", f"image {stray[0]} ({stray[1]})", dataset)
+    if "instances" not in not_given:
+        own = {category.id: category.id for category in truth.categories}
+        cases.add_instances(TRUTH, read_truth(dataset, size_of=cases.size_of, classes=own))
+        cases.add_instances(PREDICTED, read_results(predictions, size_of=cases.size_of, classes=renumber))
+    _read_semantic(predictions / PIECES["semantic"], cases, dataset)
     if not missing_as_empty:
-        listed = {"panoptic": {image.name for image in predicted.values()}, "semantic": names}
-        for piece in (piece for piece in listed if piece not in not_given):
-            _check_complete(predictions / PIECES[piece], images, listed[piece])
-    facts = _facts(dataset)
-    cases = tuple(
-        Case(
-            truth=image,
-            predicted=predicted.get(image.id),
-            lesions=tuple(lesions.get(image.id, ())),
-            detections=tuple(detections.get(image.id, ())),
-            facts=facts.get(image.name, Facts()),
-        )
-        for image in images
-    )
-    return Inputs(truth, predictions, renumber, not_given, cases)
+        for piece in ("panoptic", "semantic"):
+            if piece not in not_given:
+                _check_complete(predictions / PIECES[piece], cases, piece)
+    cases.add_facts(_facts(dataset))
+    cases.renumber = renumber
+    return Inputs(truth, predictions, renumber, not_given), cases
 
 
-def _check(content: Panoptic, *, area_optional: bool = False) -> None:
-    """Refuse ids that are no whole numbers or stand twice, and classes that are not listed or share a name."""
-    path = content.root / "panoptic.json"
-    for what, entries in (("category", content.categories), ("image", content.images)):
-        _check_ids(path, what, [entry.id for entry in entries])
-        _check_unique(path, f"{what} name", [entry.name for entry in entries])
-    classes = {category.id for category in content.categories}
-    for image in content.images:
-        _check_ids(path, f"segment of image {image.name}", [segment.id for segment in image.segments])
-        areas = (segment.area for segment in image.segments)
-        sizes = (image.height, image.width, *(n for n in areas if not (area_optional and n == LEFT_OUT)))
-        if not all(type(size) is int and size > 0 for size in sizes):
-            raise MammoprepError(f"{path}: image {image.name} has a size or area that is no whole number above 0.")
-        unknown = [segment.category_id for segment in image.segments if segment.category_id not in classes]
-        if unknown:
-            raise MammoprepError(f"{path}: image {image.name} has category {unknown[0]!r}, which is not listed.")
+def _read_panoptic(root: Path, cases: Cases, *, side: int) -> tuple[Category, ...]:
+    """Take images and segments in, and give the classes in the order of their ids.
+
+    Refuses ids that are no whole numbers or stand twice, and classes that are not listed or share a name.
+    """
+    path = root / "panoptic.json"
+    categories: list[Category] = []
+    used: dict[int, int] = {}
+    for found in panoptic.read(root):
+        if isinstance(found, Category):
+            categories.append(found)
+        elif isinstance(found, Image):
+            _add_image(path, found, cases, side)
+        else:
+            _add_segments(root, found, cases, side)
+            used |= dict.fromkeys((segment.category_id for segment in found.segments), found.image_id)
+    if cases.stray_segments(side):
+        raise panoptic.not_one_each(root)
+    _check_ids(path, "category", [category.id for category in categories])
+    _check_unique(path, "category name", [category.name for category in categories])
+    if unlisted := used.keys() - {category.id for category in categories}:
+        _refuse_category(path, cases.name_of(side, used[min(unlisted)]), min(unlisted))
+    return tuple(sorted(categories, key=lambda category: category.id))
+
+
+def _add_image(path: Path, image: Image, cases: Cases, side: int) -> None:
+    _check_ids(path, "image", [image.id])
+    _check_sizes(path, image.name, (image.height, image.width))
+    if known := cases.add_image(side, image):
+        what = f"{known} {image.id if known == 'image' else image.name!r}"
+        raise MammoprepError(f"{path} has the {what} twice. Write it once.")
+
+
+def _add_segments(root: Path, listed: Listed, cases: Cases, side: int) -> None:
+    path, number = root / "panoptic.json", listed.image_id
+    if type(number) is not int or not 0 < number <= LARGEST:
+        raise panoptic.not_one_each(root)
+    name = cases.name_of(side, number)
+    _check_ids(path, f"segment of image {name}", [segment.id for segment in listed.segments])
+    _check_sizes(path, name, (s.area for s in listed.segments if not (side == PREDICTED and s.area == LEFT_OUT)))
+    for segment in listed.segments:
+        if type(segment.category_id) is not int:
+            _refuse_category(path, name, segment.category_id)
+    if not cases.add_segments(side, number, listed.segments):
+        raise panoptic.not_one_each(root)
+
+
+def _refuse_category(path: Path, image: str, category: Any) -> NoReturn:
+    raise MammoprepError(f"{path}: image {image} has category {category!r}, which is not listed.")
 
 
 def _check_ids(path: Path, what: str, ids: Sequence[int]) -> None:
     for number in ids:
-        if type(number) is not int or number < 1:
+        if type(number) is not int or not 0 < number <= LARGEST:
             raise MammoprepError(f"{path} has the {what} {number!r}. Ids are whole numbers above 0.")
     _check_unique(path, what, ids)
 
@@ -123,6 +128,11 @@ def _check_unique(path: Path, what: str, keys: Sequence[int | str]) -> None:
     twice = [key for key, number in Counter(keys).items() if number > 1]
     if twice:
         raise MammoprepError(f"{path} has the {what} {twice[0]!r} twice. Write it once.")
+
+
+def _check_sizes(path: Path, image: str, sizes: Iterable[int]) -> None:
+    if not all(type(size) is int and 0 < size <= LARGEST for size in sizes):
+        raise MammoprepError(f"{path}: image {image} has a size or area that is no whole number above 0.")
 
 
 def _not_given(dataset: Path, predictions: Path) -> dict[str, str]:
@@ -138,32 +148,16 @@ def _not_given(dataset: Path, predictions: Path) -> dict[str, str]:
     return reasons
 
 
-def _chosen(truth: Panoptic, image_ids: Collection[int] | None) -> tuple[Image, ...]:
-    path = truth.root / "panoptic.json"
-    chosen = tuple(image for image in truth.images if image_ids is None or image.id in image_ids)
-    unknown = set(image_ids or ()) - {image.id for image in chosen}
-    if unknown:
-        raise MammoprepError(f"{path} has no image {min(unknown)}. Make the folds of this data set again.")
-    if not chosen:
+def _choose(dataset: Path, cases: Cases, image_ids: Collection[int] | None) -> None:
+    path = dataset / "panoptic.json"
+    numbers = None if image_ids is None else [number for number in image_ids if type(number) is int]
+    unknown = cases.choose(numbers)
+    if image_ids is not None and numbers is not None and len(numbers) < len(image_ids):
+        unknown = next(number for number in image_ids if type(number) is not int)
+    if unknown is not None:
+        raise MammoprepError(f"{path} has no image {unknown}. Make the folds of this data set again.")
+    if not len(cases):
         raise MammoprepError(f"{path} gives no image to score. Convert the data set again.")
-    return chosen
-
-
-def _read_panoptic(truth: Panoptic, predictions: Path, *, given: bool) -> tuple[dict[int, int], dict[int, Image]]:
-    """Give the map of category ids and the predicted images by id, their segments renumbered."""
-    if not given:
-        return {category.id: category.id for category in truth.categories}, {}
-    content = panoptic.load(predictions)
-    _check(content, area_optional=True)
-    renumber = _renumbering(truth, content)
-    names = {image.id: image.name for image in truth.images}
-    for image in content.images:
-        if names.get(image.id) != image.name:
-            raise MammoprepError(
-                f"{content.root / 'panoptic.json'}: image {image.id} ({image.name}) is not in {truth.root}. "
-                "Name the data set that was predicted."
-            )
-    return renumber, {image.id: _renumbered(image, renumber) for image in content.images}
 
 
 def _renumbering(truth: Panoptic, predicted: Panoptic) -> dict[int, int]:
@@ -175,56 +169,44 @@ def _renumbering(truth: Panoptic, predicted: Panoptic) -> dict[int, int]:
     return {theirs[name]: ours[name] for name in ours}
 
 
-def _renumbered(image: Image, renumber: Mapping[int, int]) -> Image:
-    if all(theirs == ours for theirs, ours in renumber.items()):
-        return image
-    segments = (replace(segment, category_id=renumber[segment.category_id]) for segment in image.segments)
-    return replace(image, segments=tuple(segments))
+def _read_semantic(folder: Path, cases: Cases, dataset: Path) -> None:
+    """Take in which images have a semantic map."""
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        cases.add_semantic(entry.name.removesuffix(".png") for entry in entries if entry.name.endswith(".png"))
+    if stray := cases.stray_semantic():
+        _refuse_stray(folder, f"image {stray}", dataset)
 
 
-def _read_instances(
-    truth: Panoptic, predictions: Path, renumber: Mapping[int, int], *, given: bool
-) -> tuple[dict[int, list[Instance]], dict[int, list[Instance]]]:
-    """Give the lesions and the detections of each image id."""
-    if not given:
-        return {}, {}
-    images = {image.id: image for image in truth.images}
-    lesions = read_truth(truth.root, images=images, classes={category.id: category.id for category in truth.categories})
-    return lesions, read_results(predictions, images=images, classes=renumber)
+def _refuse_stray(path: Path, what: str, dataset: Path) -> NoReturn:
+    raise MammoprepError(f"{path}: {what} is not in {dataset}. Name the data set that was predicted.")
 
 
-def _check_known(path: Path, names: Collection[str], truth: Panoptic) -> None:
-    strange = sorted(set(names) - {image.name for image in truth.images})
-    if strange:
+def _check_complete(path: Path, cases: Cases, piece: str) -> None:
+    if lacking := cases.unpredicted(piece):
         raise MammoprepError(
-            f"{path}: image {strange[0]} is not in {truth.root}. Name the data set that was predicted."
-        )
-
-
-def _check_complete(path: Path, images: Sequence[Image], names: Collection[str]) -> None:
-    missing = [image.name for image in images if image.name not in names]
-    if missing:
-        raise MammoprepError(
-            f"{path} has no prediction for {len(missing)} of {len(images)} images, the first is {missing[0]}. "
+            f"{path} has no prediction for {lacking[0]} of {len(cases)} images, the first is {lacking[1]}. "
             "Say --missing-as-empty to count their lesions as missed, or name a RUN to score its validation images."
         )
 
 
-def _facts(dataset: Path) -> dict[str, Facts]:
+def _facts(dataset: Path) -> Iterator[tuple[str, Facts]]:
     """Read cases.csv, where there is one: facts by image name."""
     if not (dataset / "cases.csv").is_file():
-        return {}
-    return {
-        row.get("image_id", ""): Facts(
-            patient_id=row.get("patient_id") or "",
-            view=row.get("view") or "",
-            density=row.get("density") or "",
-            manufacturer=row.get("manufacturer") or "",
-            square_mm=_square_mm(row),
-            lesion_free=row.get("lesion_free") != "0",
+        return
+    for row in panoptic.read_cases(dataset):
+        yield (
+            row.get("image_id") or "",
+            Facts(
+                patient_id=row.get("patient_id") or "",
+                view=row.get("view") or "",
+                density=row.get("density") or "",
+                manufacturer=row.get("manufacturer") or "",
+                square_mm=_square_mm(row),
+                lesion_free=row.get("lesion_free") != "0",
+            ),
         )
-        for row in panoptic.load_cases(dataset)
-    }
 
 
 def _square_mm(row: Mapping[str, str]) -> float:

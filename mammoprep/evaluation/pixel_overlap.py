@@ -6,6 +6,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep.evaluation.column import blocks
 from mammoprep.evaluation.report import Overlap
 from mammoprep.evaluation.table import Table
 from mammoprep.panoptic import Mask
@@ -39,10 +40,12 @@ def of_images(table: Table, measure: Measure, *, beta: float = 0.0) -> Values:
     """Measure each image (I,), all thing classes merged to one lesion map; empty on empty is 1."""
     if table.confusion is None:
         return np.zeros(0)
-    things = [number + 1 for number in table.things]
-    truth, predicted = table.confusion[:, things].sum(axis=(1, 2)), table.confusion[:, :, things].sum(axis=(1, 2))
-    shared = table.confusion[:, things][:, :, things].sum(axis=(1, 2))
-    values = measure(shared, truth, predicted, beta=beta)
+    things, parts = [number + 1 for number in table.things], [np.zeros(0)]
+    for place in blocks(table.confusion):
+        counts = table.confusion[place]
+        truth, predicted = counts[:, things].sum(axis=(1, 2)), counts[:, :, things].sum(axis=(1, 2))
+        parts.append(measure(counts[:, things][:, :, things].sum(axis=(1, 2)), truth, predicted, beta=beta))
+    values = np.concatenate(parts)
     return np.where(np.isnan(values), 1.0, values)
 
 
@@ -50,7 +53,11 @@ def per_class(table: Table, measure: Measure, *, things: bool, images: Mask | No
     """Measure each thing or stuff class on the pixels of all images, or of those in the mask (I,)."""
     if table.confusion is None:
         return {}
-    values = of_classes(table.confusion[slice(None) if images is None else images].sum(axis=0), measure)
+    total = np.zeros(table.confusion.shape[1:])
+    for place in blocks(table.confusion):
+        counts = table.confusion[place]
+        total += counts.sum(axis=0) if images is None else counts[images[place]].sum(axis=0)
+    values = of_classes(total, measure)
     return {
         category.name: None if np.isnan(value) else float(value)
         for category, value in zip(table.categories, values, strict=True)

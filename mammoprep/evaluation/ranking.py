@@ -6,11 +6,15 @@ The copies of an image stand at its place, so that of equal scores in it the ear
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep.evaluation.column import blocks
+from mammoprep.evaluation.detections import Ranking
+from mammoprep.evaluation.detections import precision as precision_of
 from mammoprep.evaluation.matching import FIXED_LEVELS, LEVELS
 from mammoprep.evaluation.table import Detections, Table
 from mammoprep.panoptic import Mask
@@ -24,17 +28,33 @@ RECALLS = np.linspace(0.0, 1.0, 101)
 _EPSILON = np.spacing(1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Ranked:
-    """One class's detections (D,) in falling order of score, equal ones in the order of the images."""
+    """One class's detections (D,) in falling order of score, equal ones in the order of the images.
+
+    `matched` and `ignored` (D,) have a bit a threshold, see table.Detections; `lesions` (I,) those of each image.
+    """
 
     image: NDArray[np.int32]
     score: NDArray[np.float64]
-    matched: Mask
-    ignored: Mask
+    matched: NDArray[np.uint32]
+    ignored: NDArray[np.uint32]
     lesions: NDArray[np.int32]
 
-    @property
+    def is_hit(self, level: int) -> Mask:
+        """Tell which are right (D,) at one threshold."""
+        return at_level(self.matched & ~self.ignored, level)
+
+    def is_false(self, level: int) -> Mask:
+        """Tell which are wrong (D,) at one threshold."""
+        return at_level(~self.matched & ~self.ignored, level)
+
+    @cached_property
+    def hits(self) -> tuple[NDArray[np.int32], ...]:
+        """Give the places of the right ones at each threshold."""
+        return tuple(np.flatnonzero(self.is_hit(level)).astype(np.int32) for level in range(LEVELS))
+
+    @cached_property
     def ends(self) -> NDArray[np.intp]:
         """Give the last place of each score: where equal scores go in together, none of them is favoured."""
         return np.flatnonzero(np.diff(self.score, append=-np.inf))
@@ -45,11 +65,33 @@ def ranked(table: Table, category: int) -> Ranked | None:
     if table.detections is None or table.lesions is None:
         return None
     found: Detections = table.detections
-    rows = np.flatnonzero(found.category == category)
-    rows = rows[np.argsort(-found.score[rows], kind="mergesort")]
-    return Ranked(
-        found.image[rows], found.score[rows], found.matched[rows], found.ignored[rows], table.lesions[:, category]
-    )
+    columns = (found.image, found.score, found.matched, found.ignored)
+    parts: list[list[NDArray[Any]]] = [[column[:0]] for column in columns]
+    for place in blocks(found.category):
+        of_class = found.category[place] == category
+        for part, column in zip(parts, columns, strict=True):
+            part.append(column[place][of_class])
+    image, score, matched, ignored = (np.concatenate(part) for part in parts)
+    order = np.argsort(-score, kind="mergesort")
+    return Ranked(image[order], score[order], matched[order], ignored[order], table.lesions[:, category])
+
+
+def at_level(bits: NDArray[np.uint32], level: int) -> Mask:
+    """Give the bits (D,) of one threshold."""
+    return (bits >> np.uint32(level) & np.uint32(1)).astype(bool)
+
+
+def coco_precision(found: Ranked) -> tuple[float, ...] | None:
+    """Give AP (T,) by COCOeval itself, one threshold at a time; None without a lesion."""
+    lesions = int(found.lesions.sum())
+    if not lesions:
+        return None
+    values = []
+    for level in range(LEVELS):
+        matched, ignored = (at_level(bits, level)[None] for bits in (found.matched, found.ignored))
+        curve = precision_of([Ranking(found.score, matched, ignored, lesions)])
+        values.append(0.0 if curve is None else float(curve.mean(axis=1)[0]))
+    return tuple(values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +136,7 @@ def tied_precision(found: Ranked, *, hits_first: bool) -> NDArray[np.float64]:
         return untied
     levels = []
     for level in range(LEVELS):
-        hit = found.matched[:, level] & ~found.ignored[:, level]
+        hit = found.is_hit(level)
         order = np.lexsort((~hit if hits_first else hit, -found.score))
         turned = Ranked(
             found.image[order], found.score[order], found.matched[order], found.ignored[order], found.lesions
@@ -110,7 +152,7 @@ class _Hits:
     Between two hits precision falls and recall stands, so that no other places need be looked at.
     """
 
-    places: NDArray[np.intp]
+    places: NDArray[np.int32]
     hits: NDArray[np.int32]
     down_to: NDArray[np.int32]
     ignored: NDArray[np.int32] | None
@@ -118,10 +160,9 @@ class _Hits:
 
 def _hits(weighed: Weighed, level: int) -> _Hits:
     found, weights = weighed.found, weighed.weights
-    ignored = found.ignored[:, level]
-    places = np.flatnonzero(found.matched[:, level] & ~ignored)
-    left_out = None
-    if ignored.any():
+    places, left_out = found.hits[level], None
+    if found.ignored.any():
+        ignored = at_level(found.ignored, level)
         left_out = np.cumsum(weights[:, found.image] * ignored, axis=1, dtype=np.int32)
     hits = np.cumsum(weights[:, found.image[places]], axis=1, dtype=np.int32)
     down_to = weighed.down_to[:, places]
@@ -193,7 +234,7 @@ class Points:
 
 def operating_points(found: Ranked, lesion_free: Mask, *, level: int) -> Points:
     """Give the scores at which the sensitivities of all images are had."""
-    false = ~found.matched[:, level] & ~found.ignored[:, level]
+    false = found.is_false(level)
     everywhere, elsewhere = (np.cumsum(mask)[found.ends] for mask in (false, false & lesion_free[found.image]))
     scores, free = found.score[found.ends], int(lesion_free.sum())
     last = [int(np.searchsorted(everywhere, rate * lesion_free.size, side="right")) - 1 for rate in RATES]

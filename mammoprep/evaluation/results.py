@@ -1,26 +1,26 @@
 """A result folder: scores.json to read, and tables.npz from which `mammoprep compare` resamples."""
 
-import io
 import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
+from mammoprep.evaluation.column import Rows, blocks
 from mammoprep.evaluation.matching import THRESHOLDS, Matching
 from mammoprep.evaluation.report import Report
 from mammoprep.evaluation.table import Detections, Guesses, Table, Truths
 from mammoprep.panoptic import Category
 
 SCORES, TABLES = "scores.json", "tables.npz"
-FORMAT = 1
+FORMAT = 2
 """Version of tables.npz."""
 
 _Columns = TypeVar("_Columns", Truths, Guesses, Detections)
@@ -57,20 +57,29 @@ class Result:
 
 def save(out: Path, report: Report, tables: Sequence[Table], *, truth: str) -> None:
     """Write tables.npz and scores.json; patients are there as numbers only, in the order of their first image."""
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, Rows] = {}
     for k, table in enumerate(tables):
         for name, values in _arrays_of(table):
             arrays[f"{k}/{name}"] = values
     categories = [category.to_json() for category in tables[0].categories]
     header = {"format": FORMAT, "matching": report.matching, "categories": categories, "tables": len(tables)}
     arrays["header"] = np.array(json.dumps({**header, "thresholds": THRESHOLDS, "truth": truth}))
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
-    panoptic.write_bytes(out / TABLES, content.getbuffer())
+    with panoptic.replacing(out / TABLES) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                _write(file, values)
     panoptic.write_json(out / SCORES, report.to_json())
 
 
-def _arrays_of(table: Table) -> list[tuple[str, NDArray[Any]]]:
+def _write(file: IO[bytes], values: Rows) -> None:
+    """Write an array as `numpy.save` does, some rows at a time."""
+    header = {"descr": np.lib.format.dtype_to_descr(values.dtype), "fortran_order": False, "shape": values.shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for place in blocks(values) if values.shape else [...]:
+        file.write(np.ascontiguousarray(values[place]).tobytes())
+
+
+def _arrays_of(table: Table) -> list[tuple[str, Rows]]:
     """Give every array of a table by its name; those that are not given are left out."""
     facts = {**table.facts, "patient_id": _numbered(table.facts["patient_id"])}
     named: list[tuple[str, Any]] = [("names", np.array(table.names, dtype=np.str_))]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
@@ -14,8 +14,9 @@ from mammoprep.evaluation.report import Report
 from mammoprep.evaluation.scores import over_folds
 from mammoprep.evaluation.scores import report as report_of
 from mammoprep.evaluation.statistics import RESAMPLES, SEED, intervals
-from mammoprep.evaluation.table import Table, tabulate
-from mammoprep.evaluation.tally import tally
+from mammoprep.evaluation.table import Table
+from mammoprep.evaluation.tabulate import tabulate_each
+from mammoprep.evaluation.tally import stream
 from mammoprep.parallel import ONE, Workers
 
 
@@ -91,7 +92,7 @@ def _evaluate(
     options: Options,
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[Report, Table]:
-    tallied = tally(
+    tally = stream(
         dataset,
         predictions,
         image_ids=image_ids,
@@ -99,11 +100,10 @@ def _evaluate(
         workers=options.workers,
         on_progress=on_progress,
     )
-    table = tabulate(tallied, matching=options.matching)
-    scored = report_of(tallied, table, matching=options.matching)
-    if options.explain:
-        scored = replace(scored, explained=explain(tallied, table, matching=options.matching))
-    return scored, table
+    tables = tabulate_each(tally, get_args(Matching) if options.explain else (options.matching,))
+    table = tables[options.matching]
+    scored = report_of(table, not_given=tally.not_given, matching=options.matching)
+    return replace(scored, explained=explain(tables)) if options.explain else scored, table
 
 
 def _with_intervals(

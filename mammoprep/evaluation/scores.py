@@ -1,4 +1,4 @@
-"""Tallies in, scores out: PQ, RQ, SQ and AP over the IoU threshold, FROC, Dice and IoU, strata; mean and spread."""
+"""Tables in, scores out: PQ, RQ, SQ and AP over the IoU threshold, FROC, Dice and IoU, strata; mean and spread."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -10,8 +10,7 @@ import numpy as np
 from mammoprep.errors import MammoprepError
 from mammoprep.evaluation import counting, pixel_overlap, ranking, strata
 from mammoprep.evaluation.counting import Counts, Qualities, curve, mean_curve, mean_quality
-from mammoprep.evaluation.detections import precision
-from mammoprep.evaluation.matching import FIXED_LEVELS, LESION, Matching
+from mammoprep.evaluation.matching import FIXED_LEVELS, Matching
 from mammoprep.evaluation.pixel_overlap import dice, iou
 from mammoprep.evaluation.report import (
     ClassScores,
@@ -26,7 +25,8 @@ from mammoprep.evaluation.report import (
     ThingScores,
     Ties,
 )
-from mammoprep.evaluation.table import Table, tabulate
+from mammoprep.evaluation.table import Table
+from mammoprep.evaluation.tabulate import tabulate
 from mammoprep.evaluation.tally import Tally
 
 NO_INTERVALS = "no bootstrap was asked for"
@@ -43,12 +43,12 @@ _PIECES = {
 
 def score(tally: Tally, *, matching: Matching = "one-to-one") -> Report:
     """Give every score of a tally, at all thresholds."""
-    return report(tally, tabulate(tally, matching=matching), matching=matching)
+    return report(tabulate(tally, matching=matching), not_given=tally.not_given, matching=matching)
 
 
-def report(tally: Tally, table: Table, *, matching: Matching) -> Report:
-    """Give every score of a tally and its table."""
-    scores = _scores(tally, table)
+def report(table: Table, *, not_given: Mapping[str, str], matching: Matching) -> Report:
+    """Give every score of a table; `not_given` says why a piece of the predictions is not in it."""
+    scores = _scores(table)
     patients = set(table.facts["patient_id"].tolist())
     return Report(
         images=len(table.names),
@@ -56,7 +56,7 @@ def report(tally: Tally, table: Table, *, matching: Matching) -> Report:
         missing=int(table.missing.sum()),
         matching=matching,
         scores=scores,
-        not_given=dict(_reasons(tally, table, scores)),
+        not_given=dict(_reasons(not_given, table, scores)),
     )
 
 
@@ -106,13 +106,13 @@ def _combine(parts: Sequence[Any], *, rate: Callable[..., Any], number: Callable
     return combine(parts)
 
 
-def _scores(tally: Tally, table: Table) -> Scores:
+def _scores(table: Table) -> Scores:
     counts = counting.count(table)
     found = None if counts is None else counting.qualities(counts)
     classes = {category: _class_scores(counts, found, number) for number, category in enumerate(table.categories)}
     things = {
-        category.name: _with_precision(entry, tally, category.id)
-        for category, entry in classes.items()
+        category.name: _with_precision(entry, table, number)
+        for number, (category, entry) in enumerate(classes.items())
         if category.isthing
     }
     stuff = {category.name: entry for category, entry in classes.items() if not category.isthing}
@@ -125,7 +125,7 @@ def _scores(tally: Tally, table: Table) -> Scores:
             dice=pixel_overlap.per_class(table, dice, things=False),
             iou=pixel_overlap.per_class(table, iou, things=False),
         ),
-        detection=_detection(tally, table, counts, found),
+        detection=_detection(table, counts, found),
         dice=pixel_overlap.lesions(table, dice),
         iou=pixel_overlap.lesions(table, iou),
         ties=_ties(table),
@@ -145,16 +145,15 @@ def _class_scores(counts: Counts | None, found: Qualities | None, number: int) -
     )
 
 
-def _with_precision(entry: ClassScores, tally: Tally, category: int) -> ThingScores:
-    rankings = [(image.rankings or {}).get(category) for image in tally.images]
-    found = precision([ranking for ranking in rankings if ranking])
+def _with_precision(entry: ClassScores, table: Table, number: int) -> ThingScores:
+    found = ranking.ranked(table, number)
     own = {field.name: getattr(entry, field.name) for field in fields(entry)}
-    return ThingScores(**own, AP=None if found is None else tuple(found.mean(axis=1).tolist()))
+    return ThingScores(**own, AP=None if found is None else ranking.coco_precision(found))
 
 
-def _detection(tally: Tally, table: Table, counts: Counts | None, found: Qualities | None) -> Detection:
+def _detection(table: Table, counts: Counts | None, found: Qualities | None) -> Detection:
     """Score all thing classes as one."""
-    entry = _with_precision(_class_scores(counts, found, len(table.categories)), tally, LESION)
+    entry = _with_precision(_class_scores(counts, found, len(table.categories)), table, len(table.categories))
     own = {field.name: getattr(entry, field.name) for field in fields(entry)}
     return Detection(**own, confusion=_confusion(table))
 
@@ -221,7 +220,7 @@ def _froc(table: Table, category: int) -> Froc:
     )
 
 
-def _reasons(tally: Tally, table: Table, scores: Scores) -> Iterator[tuple[str, str]]:
+def _reasons(not_given: Mapping[str, str], table: Table, scores: Scores) -> Iterator[tuple[str, str]]:
     """Say of each score that is None why; of a piece that the predictions lack, once."""
     yield "intervals", NO_INTERVALS
     if "" in table.facts["patient_id"]:
@@ -230,8 +229,8 @@ def _reasons(tally: Tally, table: Table, scores: Scores) -> Iterator[tuple[str, 
         if name not in scores.strata:
             yield f"strata.{name}", "cases.csv does not give it"
     for piece, (keys, absent) in _PIECES.items():
-        if piece in tally.not_given:
-            yield from ((key, tally.not_given[piece]) for key in keys)
+        if piece in not_given:
+            yield from ((key, not_given[piece]) for key in keys)
         else:
             yield from ((key, absent) for key, value in _values(scores, piece) if value is None)
 

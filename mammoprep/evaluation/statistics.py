@@ -5,7 +5,7 @@ the patients of each fold are drawn among themselves and the folds' scores are a
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.evaluation import counting, pixel_overlap, ranking
+from mammoprep.evaluation.column import blocks
 from mammoprep.evaluation.counting import Counts
+from mammoprep.evaluation.matching import LEVELS
 from mammoprep.evaluation.report import Intervals
 from mammoprep.evaluation.table import Table
 
@@ -26,7 +28,9 @@ Key = tuple[str, ...]
 Samples = dict[Key, NDArray[np.float64]]
 """Scores (B, …) in B resamples; NaN where a resample does not have one."""
 
-_CELLS = 2**20
+_AT_A_TIME = 250
+"""Resamples that are scored at a time."""
+_CELLS = 2**18
 """Numbers that one array of detections by resamples may have."""
 
 
@@ -44,11 +48,16 @@ class Draws:
             yield self.times[start : start + step, self.patient]
 
 
-def draw(table: Table, *, resamples: int, seed: Sequence[int]) -> Draws:
-    """Draw as many patients as there are, with replacement; the same seed and patients give the same draws."""
+def draw(table: Table, *, resamples: int, seed: Sequence[int]) -> Iterator[Draws]:
+    """Draw as many patients as there are, with replacement, some resamples at a time.
+
+    The same seed and patients give the same draws.
+    """
     names, patient = np.unique(table.facts["patient_id"], return_inverse=True)
-    times = np.random.default_rng(seed).multinomial(names.size, np.full(names.size, 1 / names.size), size=resamples)
-    return Draws(patient, times.astype(np.int32))
+    generator, share = np.random.default_rng(seed), np.full(names.size, 1 / names.size)
+    for start in range(0, resamples, _AT_A_TIME):
+        times = generator.multinomial(names.size, share, size=min(_AT_A_TIME, resamples - start))
+        yield Draws(patient, times.astype(np.int32))
 
 
 def intervals(tables: Sequence[Table], *, resamples: int = RESAMPLES, seed: int = SEED) -> Intervals | str:
@@ -81,9 +90,14 @@ def why_not(tables: Sequence[Table]) -> str | None:
 
 def samples(tables: Sequence[Table], *, resamples: int, seed: int) -> Samples:
     """Give the scores of each resample, averaged over the tables that have them."""
-    parts = [resampled(table, draw(table, resamples=resamples, seed=(seed, k))) for k, table in enumerate(tables)]
+    parts = [_resampled(table, draw(table, resamples=resamples, seed=(seed, k))) for k, table in enumerate(tables)]
     keys = dict.fromkeys(key for part in parts for key in part)
     return {key: mean_of([part[key] for part in parts if key in part]) for key in keys}
+
+
+def _resampled(table: Table, draws: Iterable[Draws]) -> Samples:
+    some = [resampled(table, each) for each in draws]
+    return {key: np.concatenate([each[key] for each in some]) for key in some[0]}
 
 
 def mean_of(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -111,18 +125,37 @@ def _panoptic(table: Table, draws: Draws) -> Samples:
     """Give PQ, RQ and SQ (B, T)."""
     if table.truths is None or table.guesses is None:
         return {}
-    classes, patients = len(table.categories), draws.times.shape[1]
-    each = counting.by_group(table.truths, table.guesses, group=draws.patient, groups=patients, classes=classes)
-    total = np.tensordot(draws.times.astype(np.float64), each, axes=1)
-    found = counting.qualities(Counts(*np.moveaxis(total, -1, 0)))
+    rows, columns = table.truths, table.guesses
+    total = np.zeros((4, len(draws.times), len(table.categories) + 1, LEVELS))  # TP, FP, FN, IoU
+    for place in blocks(rows.pairs):
+        pairs, of = rows.pairs[place], (draws.patient[rows.image[place]], rows.category[place])
+        for at, counted in zip((0, 2, 3), (pairs, pairs == 0, rows.iou[place]), strict=True):
+            _add(total[at], counted, of, draws.times)
+    for place in blocks(columns.false):
+        of = (draws.patient[columns.image[place]], columns.category[place])
+        _add(total[1], columns.false[place], of, draws.times)
+    found = counting.qualities(Counts(*total))
     values: Samples = {}
     for quality in ("PQ", "RQ", "SQ"):
         by_class = getattr(found, quality)  # (B, C + 1, T)
         values["sweep", quality] = mean_of([by_class[:, number] for number in table.things])
-        values["detection", quality] = by_class[:, classes]
+        values["detection", quality] = by_class[:, -1]
         for number in table.things:
             values["per_class", table.categories[number].name, quality] = by_class[:, number]
     return values
+
+
+def _add(
+    total: NDArray[np.float64],
+    values: NDArray[Any],
+    of: tuple[NDArray[np.intp], NDArray[np.int16]],
+    times: NDArray[np.int32],
+) -> None:
+    """Add values (n, T) of patients and classes to their totals (B, C + 1, T) as often as the patients are drawn."""
+    patients, group = np.unique(of[0], return_inverse=True)
+    each = np.zeros((patients.size, *total.shape[1:]))
+    np.add.at(each, (group, of[1]), values)
+    total += np.tensordot(times[:, patients].astype(np.float64), each, axes=1)
 
 
 def _ranked(table: Table, draws: Draws) -> Samples:
@@ -151,7 +184,8 @@ def _pixels(table: Table, draws: Draws) -> Samples:
         return {}
     patients, classes = draws.times.shape[1], table.confusion.shape[1]
     each = np.zeros((patients, classes, classes))
-    np.add.at(each, draws.patient, table.confusion)
+    for place in blocks(table.confusion):
+        np.add.at(each, draws.patient[place], table.confusion[place])
     total = np.tensordot(draws.times.astype(np.float64), each, axes=1)
     images = draws.times @ np.bincount(draws.patient, minlength=patients)
     values: Samples = {}

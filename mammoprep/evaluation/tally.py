@@ -1,9 +1,10 @@
 """One pass over the PNGs: what every score is made of, image by image; tallies add."""
 
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from mammoprep import panoptic, parallel
 from mammoprep.errors import MammoprepError
 from mammoprep.evaluation import inputs
+from mammoprep.evaluation.cases import Case, Facts
 from mammoprep.evaluation.detections import Ranking, rank
-from mammoprep.evaluation.inputs import Case, Facts, Inputs
+from mammoprep.evaluation.inputs import Inputs
 from mammoprep.evaluation.matching import VOID, Scene, overlaps, scenes
 from mammoprep.panoptic import LEFT_OUT, Category, Image, Runs
 
@@ -48,7 +50,7 @@ class Tally:
 
     categories: tuple[Category, ...]
     not_given: Mapping[str, str]
-    images: tuple[ImageTally, ...]
+    images: Iterable[ImageTally]
 
     def __add__(self, other: "Tally") -> "Tally":
         """Put the images of two tallies together, in either order the same."""
@@ -74,24 +76,52 @@ def tally(
     An image without a prediction, or with a PNG that cannot be read, raises MammoprepError; with `missing_as_empty`
     it is scored as if nothing had been predicted.
     """
+    whole = stream(
+        dataset,
+        predictions,
+        image_ids=image_ids,
+        missing_as_empty=missing_as_empty,
+        workers=workers,
+        on_progress=on_progress,
+    )
+    return replace(whole, images=tuple(whole.images))
+
+
+def stream(
+    dataset: Path,
+    predictions: Path,
+    *,
+    image_ids: Collection[int] | None = None,
+    missing_as_empty: bool = False,
+    workers: parallel.Workers = parallel.ONE,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Tally:
+    """Give a tally as `tally` does, but one whose images are made while they are gone through, once."""
     if workers.cluster:  # whose workers stand in other folders
         dataset, predictions = dataset.resolve(), predictions.resolve()
-    content = inputs.load(dataset, predictions, image_ids=image_ids, missing_as_empty=missing_as_empty)
-    cases, total = deque(content.cases), len(content.cases)
-    content = replace(content, cases=(), dataset=replace(content.dataset, images=()))
-    images: list[ImageTally] = []
+    content, cases = inputs.load(dataset, predictions, image_ids=image_ids, missing_as_empty=missing_as_empty)
     work = partial(_tally_cases, content, missing_as_empty=missing_as_empty)
-    for done in parallel.each(work, _chunks(cases), workers=workers):
-        images += done
+    done = parallel.each(work, _chunks(cases), workers=workers)
+    images = (image for some in _reported(done, len(cases), on_progress) for image in some)
+    return Tally(content.dataset.categories, content.not_given, images)
+
+
+def _reported(
+    done: Iterable[list[ImageTally]], total: int, on_progress: Callable[[int, int], None] | None
+) -> Iterator[list[ImageTally]]:
+    count = 0
+    for some in done:
+        count += len(some)
         if on_progress:
-            on_progress(len(images), total)
-    return Tally(content.dataset.categories, content.not_given, tuple(images))
+            on_progress(count, total)
+        yield some
 
 
-def _chunks(cases: deque[Case]) -> Iterator[list[Case]]:
-    """Yield some cases at a time and let go of them: lesions and detections are the most that is in memory."""
-    while cases:
-        yield [cases.popleft() for _ in range(min(CHUNK, len(cases)))]
+def _chunks(cases: Iterable[Case]) -> Iterator[list[Case]]:
+    """Yield some cases at a time."""
+    rest = iter(cases)
+    while some := list(islice(rest, CHUNK)):
+        yield some
 
 
 def _tally_cases(content: Inputs, cases: Sequence[Case], *, missing_as_empty: bool) -> list[ImageTally]:

@@ -5,6 +5,7 @@ from mammoprep.panoptic.coco import (
     STUFF,
     Category,
     Image,
+    Listed,
     Panoptic,
     Segment,
     load,
@@ -14,6 +15,9 @@ from mammoprep.panoptic.coco import (
     load_instances,
     make_categories,
     no_collection,
+    not_one_each,
+    read,
+    read_cases,
     write_panoptic,
 )
 from mammoprep.panoptic.folder import (
@@ -21,6 +25,7 @@ from mammoprep.panoptic.folder import (
     file_hash,
     partial_of,
     read_json,
+    replacing,
     staged,
     write_bytes,
     write_json,
@@ -41,6 +46,7 @@ from mammoprep.panoptic.png import (
     write_png,
 )
 from mammoprep.panoptic.rle import Mask, Rle, decode_rle, encode_crop, encode_rle, mask_box
+from mammoprep.panoptic.stream import read_entries
 
 __all__ = [
     "LEFT_OUT",
@@ -49,6 +55,7 @@ __all__ = [
     "Category",
     "Ids",
     "Image",
+    "Listed",
     "Mask",
     "Panoptic",
     "Rle",
@@ -68,12 +75,17 @@ __all__ = [
     "make_categories",
     "mask_box",
     "no_collection",
+    "not_one_each",
     "partial_of",
+    "read",
+    "read_cases",
     "read_class_runs",
+    "read_entries",
     "read_id_runs",
     "read_ids",
     "read_json",
     "read_png",
+    "replacing",
     "runs_of",
     "staged",
     "write_bytes",

@@ -5,7 +5,7 @@ import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from mammoprep.errors import MammoprepError, MissingFileError
 from mammoprep.panoptic.folder import read_json, write_json
 from mammoprep.panoptic.png import Ids, read_ids
+from mammoprep.panoptic.stream import read_entries
 
 STUFF = ("breast", "background")
 LEFT_OUT = -1
@@ -109,14 +110,14 @@ class Image:
         return {"id": self.id, "file_name": f"{self.name}.png", "height": self.height, "width": self.width}
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any], segments: Sequence[Mapping[str, Any]]) -> "Image":
+    def from_json(cls, entry: Mapping[str, Any], segments: Sequence[Mapping[str, Any]] = ()) -> "Image":
         """Read COCO's dictionary of an image and its `segments_info`."""
         return cls(
             id=entry["id"],
             name=os.path.splitext(os.path.basename(entry["file_name"]))[0],  # ten times as fast as Path.stem
             height=entry["height"],
             width=entry["width"],
-            segments=tuple(Segment.from_json(segment) for segment in segments),
+            segments=tuple(map(Segment.from_json, segments)),
         )
 
 
@@ -162,28 +163,67 @@ def write_panoptic(root: Path, *, categories: Sequence[Category], images: Iterab
     )
 
 
-def load(root: Path) -> Panoptic:
-    """Load panoptic.json of a DATASET or a PREDICTIONS folder."""
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The `segments_info` of one image, whose id it names."""
+
+    image_id: int
+    segments: tuple[Segment, ...]
+
+
+def read(root: Path) -> Iterator[Category | Image | Listed]:
+    """Yield what panoptic.json of a DATASET or a PREDICTIONS folder holds, entry by entry in the order of the file.
+
+    Images come without their segments. No more than an entry is in memory.
+    """
     path = root / "panoptic.json"
-    hint = "A DATASET is written by `mammoprep convert`, PREDICTIONS by `mammoprep predict`."
-    with no_collection():
-        content = read_json(path, hint=hint)
+    entries = read_entries(
+        path,
+        ("images", "annotations", "categories"),
+        hint="A DATASET is written by `mammoprep convert`, PREDICTIONS by `mammoprep predict`.",
+        wrong=f"{path} is not COCO panoptic: it lacks the list images, annotations or categories.",
+    )
+    for key, entry in entries:
         try:
-            return _panoptic(root, content)
+            found = _parse(key, entry)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise MammoprepError(f"{path} is not COCO panoptic: {error!s} is missing or of another type.") from error
+        yield found
 
 
-def _panoptic(root: Path, content: Mapping[str, Any]) -> Panoptic:
-    segments = {entry["image_id"]: entry["segments_info"] for entry in content["annotations"]}
-    categories = (Category.from_json(entry) for entry in content["categories"])
-    images = [Image.from_json(entry, segments.get(entry["id"], ())) for entry in content["images"]]
-    if segments.keys() - {image.id for image in images} or len(segments) < len(content["annotations"]):
-        raise MammoprepError(
-            f"{root / 'panoptic.json'} annotates an image twice, or one that it does not list. Write it again."
-        )
+def _parse(key: str, entry: Mapping[str, Any]) -> Category | Image | Listed:
+    if key == "categories":
+        return Category.from_json(entry)
+    if key == "images":
+        return Image.from_json(entry)
+    return Listed(entry["image_id"], tuple(map(Segment.from_json, entry["segments_info"])))
+
+
+def load(root: Path) -> Panoptic:
+    """Load panoptic.json of a DATASET or a PREDICTIONS folder."""
+    categories: list[Category] = []
+    images: list[Image] = []
+    segments: dict[int, tuple[Segment, ...]] = {}
+    with no_collection():
+        for found in read(root):
+            if isinstance(found, Category):
+                categories.append(found)
+            elif isinstance(found, Image):
+                images.append(found)
+            elif segments.setdefault(found.image_id, found.segments) is not found.segments:
+                raise not_one_each(root)
+        if segments.keys() - {image.id for image in images}:
+            raise not_one_each(root)
+        images = [replace(image, segments=segments.get(image.id, ())) for image in images]
     by_id = attrgetter("id")
     return Panoptic(root, tuple(sorted(categories, key=by_id)), tuple(sorted(images, key=by_id)))
+
+
+def not_one_each(root: Path) -> MammoprepError:
+    """Give the error for segments that belong to no image, or are not the only ones of theirs."""
+    return MammoprepError(
+        f"{root / 'panoptic.json'} annotates an image twice, or one that it does not list. Write it again."
+    )
 
 
 @contextmanager
@@ -204,12 +244,17 @@ def load_instances(root: Path) -> Any:
 
 
 def load_cases(root: Path) -> list[dict[str, str]]:
-    """Read cases.csv: one dictionary of texts an image, in the order of the file."""
+    """Load cases.csv: one dictionary of texts an image, in the order of the file."""
+    return list(read_cases(root))
+
+
+def read_cases(root: Path) -> Iterator[dict[str, str]]:
+    """Yield the rows of cases.csv, as `load_cases`."""
     path = root / "cases.csv"
     if not path.is_file():
         raise MissingFileError(path, hint="A DATASET is written by `mammoprep convert`.")
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        yield from csv.DictReader(file)
 
 
 def load_fold(root: Path, fold: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

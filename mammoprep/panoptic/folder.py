@@ -32,11 +32,18 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write beside and rename: a reader, and the next start, see the old file or the new one."""
+    """Write a file whole or not at all."""
+    with replacing(path) as beside:
+        beside.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside to write to, and rename it: a reader, and the next start, see the old file or the new one."""
     beside = path.with_name(f"{path.name}.partial")
     with writing(path):
         try:
-            beside.write_bytes(content)
+            yield beside
             os.replace(beside, path)
         except BaseException:
             with suppress(OSError):

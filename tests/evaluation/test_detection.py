@@ -1,15 +1,16 @@
 """Scores that ignore the class, FROC in the report, lesion-free images, and the thesis's smoothed overlap, by hand."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from mammoprep.evaluation.explain import explain
-from mammoprep.evaluation.matching import THRESHOLDS
+from mammoprep.evaluation.matching import THRESHOLDS, Matching
 from mammoprep.evaluation.pixel_overlap import BETA
 from mammoprep.evaluation.scores import over_folds, score
-from mammoprep.evaluation.table import tabulate
+from mammoprep.evaluation.tabulate import tabulate_each
 from mammoprep.evaluation.tally import tally
 
 BLANK = ["....."] * 5
@@ -162,8 +163,7 @@ def test_sizes_of_folds_stand_in_their_order(write, scene):
     reports = []
     for rows in (["m" * 120] * 100, ["m" * 10 + "." * 110] * 10 + ["." * 120] * 90):
         tallied = tally(*write(scene(rows, rows)))
-        table = tabulate(tallied, matching="one-to-one")
-        reports.append(replace(score(tallied), explained=explain(tallied, table, matching="one-to-one")))
+        reports.append(replace(score(tallied), explained=explain(tabulate_each(tallied, get_args(Matching)))))
     found = over_folds(reports)
     assert list(found.scores.strata["size_px2"]) == ["under 32 x 32 px", "96 x 96 px and more"]
     assert list(found.explained) == ["all", "under 32 x 32 px", "96 x 96 px and more"]

@@ -2,7 +2,7 @@ import pytest
 
 from mammoprep.evaluation.examples import Example, caption, examples
 from mammoprep.evaluation.matching import FIXED, SHOWN
-from mammoprep.evaluation.table import tabulate
+from mammoprep.evaluation.tabulate import tabulate
 from mammoprep.evaluation.tally import tally
 
 BLANK = ["....."] * 5

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -8,9 +9,10 @@ from mammoprep.errors import MammoprepError
 from mammoprep.evaluation import figures
 from mammoprep.evaluation.explain import explain
 from mammoprep.evaluation.figures import sweep
+from mammoprep.evaluation.matching import Matching
 from mammoprep.evaluation.scores import over_folds, score
 from mammoprep.evaluation.statistics import intervals
-from mammoprep.evaluation.table import tabulate
+from mammoprep.evaluation.tabulate import tabulate, tabulate_each
 from mammoprep.evaluation.tally import tally
 
 LESION = ["mmmm", "mmmm", "...."]
@@ -59,7 +61,7 @@ def evaluated(write, scene, *drawn):
     table = tabulate(tallied, matching="one-to-one")
     report = score(tallied)
     found = intervals([table], resamples=50)
-    return replace(report, intervals=found, explained=explain(tallied, table, matching="one-to-one")), table
+    return replace(report, intervals=found, explained=explain(tabulate_each(tallied, get_args(Matching)))), table
 
 
 DRAWN = ((LESION, LESION), (LESION, HALF), (["cccc", "cccc", "...."], HALF), (["....", "....", "...."], HALF))

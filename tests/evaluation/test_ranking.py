@@ -5,12 +5,13 @@ from hypothesis import strategies as st
 
 from mammoprep import panoptic
 from mammoprep.evaluation import detections
+from mammoprep.evaluation.cases import Facts
 from mammoprep.evaluation.detections import Instance, Ranking, rank
-from mammoprep.evaluation.inputs import Facts
 from mammoprep.evaluation.matching import FIXED_LEVELS, LESION, LEVELS
 from mammoprep.evaluation.ranking import (
     RATES,
     Ranked,
+    at_level,
     average_precision,
     operating_points,
     precision,
@@ -18,7 +19,7 @@ from mammoprep.evaluation.ranking import (
     sensitivity,
     weigh,
 )
-from mammoprep.evaluation.table import tabulate
+from mammoprep.evaluation.tabulate import pack, tabulate
 from mammoprep.evaluation.tally import ImageTally, Tally
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -73,8 +74,8 @@ def drawn(*rows, lesions):
     return Ranked(
         image=np.array([image for image, *_ in rows], dtype=np.int32),
         score=np.array([score for _, score, _ in rows], dtype=np.float64),
-        matched=np.arange(LEVELS) < np.array(levels, dtype=int)[:, None],
-        ignored=np.array([[kind == "crowd"] * LEVELS for *_, kind in rows], dtype=bool).reshape(-1, LEVELS),
+        matched=pack(np.arange(LEVELS) < np.array(levels, dtype=int)[:, None]),
+        ignored=pack(np.array([[kind == "crowd"] * LEVELS for *_, kind in rows], dtype=bool).reshape(-1, LEVELS)),
         lesions=np.array(lesions, dtype=np.int32),
     )
 
@@ -219,7 +220,7 @@ def test_sensitivity_is_read_at_each_fixed_threshold():
 def by_cut_offs(found, weights, level, rate):
     """Try every score as the lowest let in."""
     best = 0.0
-    counted, matched = ~found.ignored[:, level], found.matched[:, level]
+    counted, matched = ~at_level(found.ignored, level), at_level(found.matched, level)
     for cut in set(found.score.tolist()):
         times = weights[found.image] * (found.score >= cut)
         if times[counted & ~matched].sum() <= rate * weights.sum():
@@ -276,17 +277,17 @@ def test_each_operating_point_gives_its_sensitivity_at_its_rate(seed):
             for place, rate in enumerate(RATES):
                 check_point(found, level, points.score[place], rate, share[place])
                 let_in = found.score >= (np.inf if points.score[place] is None else points.score[place])
-                false = let_in & ~found.matched[:, level] & ~found.ignored[:, level] & free[found.image]
+                false = let_in & ~at_level(found.matched, level) & ~at_level(found.ignored, level) & free[found.image]
                 assert points.lesion_free[place] == (false.sum() / free.sum() if free.any() else None)
 
 
 def check_point(found, level, score, rate, share):
     """Recount at a score, and at the next one below, which must let in too many."""
-    counted = ~found.ignored[:, level]
+    counted = ~at_level(found.ignored, level)
     let_in = found.score >= (np.inf if score is None else score)
-    assert (let_in & counted & ~found.matched[:, level]).sum() <= rate * IMAGES
+    assert (let_in & counted & ~at_level(found.matched, level)).sum() <= rate * IMAGES
     if found.lesions.any():
-        assert share == (let_in & counted & found.matched[:, level]).sum() / found.lesions.sum()
+        assert share == (let_in & counted & at_level(found.matched, level)).sum() / found.lesions.sum()
     if not let_in.all():
         lower = found.score >= found.score[~let_in].max()
-        assert (lower & counted & ~found.matched[:, level]).sum() > rate * IMAGES
+        assert (lower & counted & ~at_level(found.matched, level)).sum() > rate * IMAGES

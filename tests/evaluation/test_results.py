@@ -10,11 +10,11 @@ import pytest
 
 from mammoprep.errors import MammoprepError
 from mammoprep.evaluation.matching import THRESHOLDS
-from mammoprep.evaluation.results import SCORES, TABLES, load, save
+from mammoprep.evaluation.results import FORMAT, SCORES, TABLES, load, save
 from mammoprep.evaluation.runs import Options, evaluate
 from mammoprep.evaluation.scores import report as report_of
 from mammoprep.evaluation.statistics import samples
-from mammoprep.evaluation.table import tabulate
+from mammoprep.evaluation.tabulate import tabulate
 from mammoprep.evaluation.tally import tally
 
 BLANK = ["....."] * 5
@@ -40,7 +40,7 @@ def save_of(data, out, *, matching="one-to-one"):
     tallied = tally(*data)
     table = tabulate(tallied, matching=matching)
     out.mkdir()
-    save(out, report_of(tallied, table, matching=matching), [table], truth="hash")
+    save(out, report_of(table, not_given=tallied.not_given, matching=matching), [table], truth="hash")
     return table
 
 
@@ -74,7 +74,7 @@ def test_what_was_saved_is_loaded(data, tmp_path, matching):
     assert found.title == "result"
     assert found.matching == matching
     tallied = tally(*data)
-    assert found.scores == report_of(tallied, table, matching=matching).to_json()
+    assert found.scores == report_of(table, not_given=tallied.not_given, matching=matching).to_json()
 
 
 @pytest.mark.parametrize("gone", ["panoptic.json", "instances.json", "semantic"])
@@ -210,7 +210,7 @@ def npz_of(**arrays):
 
 
 def header_of(**changed):
-    entry = {"format": 1, "matching": "paper", "categories": [], "tables": 1, "thresholds": [], **changed}
+    entry = {"format": FORMAT, "matching": "paper", "categories": [], "tables": 1, "thresholds": [], **changed}
     return np.array(json.dumps(entry))
 
 
@@ -258,7 +258,7 @@ def test_table_that_lacks_a_column_is_named(data, tmp_path):
     assert line_of(tmp_path / "result").startswith(f"{path} is no table of results.")
 
 
-@pytest.mark.parametrize("changed", [{"format": 2}, {"thresholds": [0.5]}])
+@pytest.mark.parametrize("changed", [{"format": FORMAT - 1}, {"thresholds": [0.5]}])
 def test_tables_of_another_version_are_refused(data, tmp_path, changed):
     save_of(data, tmp_path / "result")
     path = tmp_path / "result" / TABLES

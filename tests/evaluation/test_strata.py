@@ -7,7 +7,7 @@ import pytest
 from mammoprep.evaluation.matching import FIXED, THRESHOLDS
 from mammoprep.evaluation.scores import score
 from mammoprep.evaluation.strata import missed, strata
-from mammoprep.evaluation.table import tabulate
+from mammoprep.evaluation.tabulate import tabulate
 from mammoprep.evaluation.tally import tally
 
 BLANK = ["....."] * 5
