@@ -5,12 +5,10 @@ import sqlite3
 import weakref
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from math import nan
-from tempfile import gettempdir
 
-from mammoprep.errors import MammoprepError
+from mammoprep.evaluation.column import spilling
 from mammoprep.evaluation.detections import Instance
 from mammoprep.panoptic import Image, Rle, Segment
 
@@ -86,14 +84,14 @@ class Cases:
     def __init__(self) -> None:
         self._base = sqlite3.connect("", check_same_thread=False)  # a temporary file
         weakref.finalize(self, self._base.close)
-        with _writing():
+        with spilling():
             self._base.executescript(_TABLES)
 
     def __len__(self) -> int:
         return self._count("SELECT COUNT(*) FROM chosen")
 
     def __iter__(self) -> Iterator[Case]:
-        with _writing():
+        with spilling():
             self._base.execute("CREATE INDEX IF NOT EXISTS instance_image ON instance (image)")
         rows = self._base.execute(_CASES)
         while some := rows.fetchmany(_ROWS):
@@ -140,7 +138,7 @@ class Cases:
     def add_instances(self, side: int, instances: Iterable[tuple[int, Instance]]) -> None:
         """Take in the lesions, or the detections, of chosen images, each with its image's id."""
         rows = ((i, side, e.category_id, e.code["counts"], int(e.crowd), e.score) for i, e in instances)
-        with _writing():
+        with spilling():
             self._base.executemany(
                 "INSERT INTO instance SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS (SELECT 1 FROM chosen WHERE id = ?1)",
                 rows,
@@ -149,17 +147,17 @@ class Cases:
     def add_facts(self, facts: Iterable[tuple[str, Facts]]) -> None:
         """Take in what is known of images by their names; what is said last counts."""
         rows = ((name, *astuple(each)) for name, each in facts)
-        with _writing():
+        with spilling():
             self._base.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def add_semantic(self, names: Iterable[str]) -> None:
         """Take in the names of the images that have a semantic map."""
-        with _writing():
+        with spilling():
             self._base.executemany("INSERT INTO semantic VALUES (?)", ((name,) for name in names))
 
     def choose(self, image_ids: Collection[int] | None) -> int | None:
         """Choose what is scored, None for every image; give an id that there is no image of."""
-        with _writing():
+        with spilling():
             if image_ids is None:
                 self._base.execute("INSERT INTO chosen SELECT id FROM image WHERE side = 0")
             else:
@@ -206,7 +204,7 @@ class Cases:
         return None if first is None else (self._count(f"SELECT COUNT(*) {where}"), str(first))
 
     def _run(self, command: str, row: Sequence[int | str]) -> None:
-        with _writing():
+        with spilling():
             self._base.execute(command, row)
 
     def _first(self, asked: str, values: Sequence[int | str] = ()) -> str | int | None:
@@ -216,17 +214,6 @@ class Cases:
 
     def _count(self, asked: str) -> int:
         return int(self._base.execute(asked).fetchone()[0])
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Turn a full disk into the line that the user reads."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise MammoprepError(
-            f"A temporary file in {gettempdir()} could not be written: {error}. Free space, or set TMPDIR to a folder."
-        ) from error
 
 
 def _segments(listed: str | None, renumber: Mapping[int, int]) -> tuple[Segment, ...]:

@@ -1,12 +1,16 @@
 """Rows of numbers on disk that are read a block at a time, as an array would be: memory does not grow with them."""
 
+import sqlite3
 import weakref
 from collections.abc import Iterator, Sequence
-from tempfile import SpooledTemporaryFile
+from contextlib import contextmanager
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from mammoprep.errors import MammoprepError
 
 BLOCK = 4096
 """Rows that are looked at at a time."""
@@ -38,8 +42,9 @@ class Column:
 
     def append(self, rows: NDArray[Any]) -> None:
         """Add rows (n, …)."""
-        self._file.seek(self._rows * self._size)
-        self._file.write(np.ascontiguousarray(rows, dtype=self.dtype).tobytes())
+        with spilling():
+            self._file.seek(self._rows * self._size)
+            self._file.write(np.ascontiguousarray(rows, dtype=self.dtype).tobytes())
         self._rows += len(rows)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
@@ -59,6 +64,17 @@ class Column:
         self._file.seek(rows.start * self._size)
         content = self._file.read((rows.stop - rows.start) * self._size)
         return np.frombuffer(content, self.dtype).reshape(-1, *self._row)
+
+
+@contextmanager
+def spilling() -> Iterator[None]:
+    """Turn a full disk, where temporary files lie, into the line that the user reads."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        raise MammoprepError(
+            f"A temporary file in {gettempdir()} could not be written: {error}. Free space, or set TMPDIR to a folder."
+        ) from error
 
 
 Rows = Column | NDArray[Any]

@@ -1,9 +1,13 @@
 import math
+import sqlite3
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from mammoprep.errors import MammoprepError
 from mammoprep.evaluation import column
+from mammoprep.evaluation.cases import Cases
 from mammoprep.evaluation.column import Column, blocks
 from mammoprep.evaluation.counting import ExactSum
 from mammoprep.evaluation.scores import report, score
@@ -104,3 +108,26 @@ def test_images_of_a_stream_are_made_once(write, scene):
     for matching, table in tables.items():
         found = report(table, not_given=streamed.not_given, matching=matching)
         assert found.to_json() == score(tally(*pair), matching=matching).to_json()
+
+
+def test_full_disk_is_one_line(filled, monkeypatch):
+    rows, values = filled
+
+    def refuse(content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(rows._file, "write", refuse)
+    with pytest.raises(MammoprepError, match=r"could not be written: .*No space left.* set TMPDIR"):
+        rows.append(values)
+    assert len(rows) == len(values)
+
+
+def test_full_disk_under_the_cases_is_one_line(monkeypatch):
+    cases = Cases()
+    monkeypatch.setattr(cases, "_base", SimpleNamespace(executemany=_full))
+    with pytest.raises(MammoprepError, match="disk is full"):
+        cases.add_semantic(["a"])
+
+
+def _full(*_):
+    raise sqlite3.OperationalError("database or disk is full")
