@@ -60,7 +60,8 @@ class Job:
         """Tell whether the fold was trained to its end with these settings: predictions are written last."""
         if not (self.predictions / "panoptic.json").is_file():
             return False
-        return checkpoint.read_run(self.run).preset == self.config.preset
+        before, now = checkpoint.read_run(self.run).preset, self.config.preset
+        return (before.name, before.model, before.train) == (now.name, now.model, now.train)
 
 
 def check_out(out: Path, *, fold: Fold, session: Session) -> None:

@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stderr.write("mammoprep: " + " ".join(text.split()) + "\n")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("mammoprep: stopped.\n")
+        if not console.is_one_of_many():
+            sys.stderr.write("mammoprep: stopped.\n")
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
