@@ -43,7 +43,7 @@ class Ranks:
             on_gpu = self._device != "cpu" and torch.cuda.is_available()
             if on_gpu:
                 _take_gpu()
-            distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_PATIENCE)
+            _join("cpu:gloo,cuda:nccl" if on_gpu else "gloo", size=self.size)
         return self
 
     def __exit__(
@@ -88,6 +88,7 @@ class Ranks:
     def copy_first(self, tensors: Iterable[Tensor]) -> None:
         """Put the first process's values in the place of each tensor."""
         if self.size > 1:
+            self.gather(None)
             self._wait([distributed.broadcast(tensor, src=0, async_op=True) for tensor in tensors])
 
     def _wait(self, works: Iterable[Any]) -> None:
@@ -104,6 +105,16 @@ class Ranks:
         except RuntimeError as error:
             raise _lost(error) from error
         return said
+
+
+def _join(backend: str, *, size: int) -> None:
+    """Meet the other processes."""
+    try:
+        distributed.init_process_group(backend, timeout=_PATIENCE)
+    except (ValueError, RuntimeError) as error:
+        raise MammoprepError(
+            f"The {size} processes of WORLD_SIZE do not meet: {error} Start them with torchrun, or unset WORLD_SIZE."
+        ) from error
 
 
 def _take_gpu() -> None:

@@ -28,14 +28,14 @@ class Kept:
 def random_state(device: str) -> dict[str, torch.Tensor]:
     """Give the state of torch's random numbers on the CPU, and on the GPU where `device` is one."""
     state = {"cpu": torch.get_rng_state()}
-    return {**state, "cuda": torch.cuda.get_rng_state()} if device.startswith("cuda") else state
+    return {**state, "cuda": torch.cuda.get_rng_state(device)} if device.startswith("cuda") else state
 
 
 def set_random_state(state: dict[str, torch.Tensor], device: str) -> None:
     """Put a state back; one that was saved without a GPU leaves the GPU's as it is."""
     torch.set_rng_state(state["cpu"])
     if device.startswith("cuda") and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 @contextmanager

@@ -100,7 +100,10 @@ def _train_fold(network: Segmenter, job: Job, *, session: Session, ranks: Ranks)
 def _predict(network: Segmenter, source: Panoptic, *, job: Job, session: Session) -> None:
     """Write the predictions of a fold's validation images."""
     on_predict, fold = session.on_predict, job.config.fold
-    options = inference.Options(on_progress=on_predict and (lambda done, total: on_predict(fold, done, total)))
+    options = inference.Options(
+        batch_size=job.config.preset.train.micro_batch or None,
+        on_progress=on_predict and (lambda done, total: on_predict(fold, done, total)),
+    )
     pictures = data.pictures(source, job.val_ids)
     inference.predict(network, pictures, out=job.predictions, config=job.config, options=options)
 

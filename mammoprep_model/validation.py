@@ -66,7 +66,9 @@ class Validation:
         """Score the network as it is, and show it in the log; it is left ready to train."""
         with TemporaryDirectory(prefix="validation-", dir=self._run) as folder:
             out = Path(folder) / "predictions"
-            inference.predict(network, data.pictures(self._dataset, self._image_ids), out=out, config=self._config)
+            pictures = data.pictures(self._dataset, self._image_ids)
+            options = inference.Options(batch_size=self._config.preset.train.micro_batch or None)
+            inference.predict(network, pictures, out=out, config=self._config, options=options)
             sweep = score(tally(self._dataset.root, out, image_ids=self._image_ids)).scores.sweep
             level = THRESHOLDS.index(THRESHOLD)
             curves = {name: getattr(sweep, name) for name in _QUALITIES}

@@ -131,6 +131,24 @@ def test_a_batch_that_cannot_be_dealt_is_refused(monkeypatch: pytest.MonkeyPatch
     assert Ranks().share(6) == 2
 
 
+def test_processes_that_nobody_started_together_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster may set WORLD_SIZE for its own purposes."""
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(MammoprepError, match="4 processes of WORLD_SIZE do not meet: .* or unset WORLD_SIZE"):
+        Ranks().__enter__()
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in (("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4"), ("LOCAL_RANK", "3"), ("RANK", "3")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(MammoprepError, match="4 processes cannot share 2 GPUs"):
+        Ranks("auto").__enter__()
+
+
 def test_alone_everything_is_said_to_oneself() -> None:
     with Ranks() as ranks:
         assert ranks.is_first

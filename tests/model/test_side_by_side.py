@@ -22,7 +22,7 @@ TWO = replace(CPU, jobs=2)
 @pytest.fixture
 def preset(small_preset: Preset, tiny_config: ModelConfig) -> Preset:
     """Fresh processes cannot have the fake network."""
-    return Preset("tiny", "", tiny_config, replace(small_preset.train, cpu_threads=1, steps=16))
+    return Preset("tiny", "", tiny_config, replace(small_preset.train, cpu_threads=1, steps=8))
 
 
 def written(out: Path) -> dict[str, bytes]:
