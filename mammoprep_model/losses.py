@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mammoprep_model.config import ModelConfig
-from mammoprep_model.segmenter import Batch
+from mammoprep_model.segmenter import Batch, Whole
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ def loss(masks: Sequence[Tensor], logits: Sequence[Tensor], *, batch: Batch, con
     """Give the weighted terms `class`, `mask` and `dice`, each summed over all sets of predictions.
 
     `masks` (B, Q, h, w) and `logits` (B, Q, C + 1), "no object" last, hold one tensor a set; each set is matched anew.
-    Mask terms are divided by the number of segments in the batch (at least 1). Computed in float32.
+    Mask terms are divided by the number of segments in the batch (at least 1). Computed in float32. A part of a step's
+    images gives its share of the terms: it draws the random points of all of them and looks at its own.
     """
     targets = [_present(*segments) for segments in zip(batch.masks, batch.labels, strict=True)]
+    whole = batch.whole or Whole(tuple(target.labels for target in targets), first=0)
     with torch.autocast(batch.images.device.type, enabled=False):
         sets = [
-            _set_loss(set_masks.float(), set_logits.float(), targets=targets, config=config)
+            _set_loss(set_masks.float(), set_logits.float(), targets=targets, whole=whole, config=config)
             for set_masks, set_logits in zip(masks, logits, strict=True)
         ]
     weights = {"class": config.class_weight, "mask": config.mask_weight, "dice": config.dice_weight}
@@ -50,35 +52,66 @@ def _present(masks: Tensor, labels: Tensor) -> Targets:
     return Targets(masks[keep], labels[keep])
 
 
-def _set_loss(masks: Tensor, logits: Tensor, *, targets: Sequence[Targets], config: ModelConfig) -> dict[str, Tensor]:
+def _set_loss(
+    masks: Tensor, logits: Tensor, *, targets: Sequence[Targets], whole: Whole, config: ModelConfig
+) -> dict[str, Tensor]:
     """Give the unweighted terms of one set of predictions."""
-    pairs = [match(masks[index], logits[index], targets=target, config=config) for index, target in enumerate(targets)]
+    pairs = _match_all(masks, logits, targets=targets, whole=whole, config=config)
     matched = torch.cat([masks[index, pair.predictions] for index, pair in enumerate(pairs)])[:, None]
     wanted = torch.cat([target.masks[pair.segments] for target, pair in zip(targets, pairs, strict=True)])[:, None]
-    points = uncertain_points(matched.detach(), config=config)
+    counts = [min(masks.shape[1], len(labels)) for labels in whole.labels]  # matched in each image
+    others = (sum(counts[: whole.first]), sum(counts[whole.first + len(targets) :]))
+    points = uncertain_points(matched.detach(), config=config, others=others)
     predicted, truth = sample(matched, points)[:, 0], sample(wanted, points)[:, 0]
-    segments = max(sum(len(target.labels) for target in targets), 1)
+    segments = max(sum(len(labels) for labels in whole.labels), 1)
     cross_entropy = F.binary_cross_entropy_with_logits(predicted, truth, reduction="none").mean(dim=1)
     probability = predicted.sigmoid()
     dice = 1 - (2 * (probability * truth).sum(1) + 1) / (probability.sum(1) + truth.sum(1) + 1)
     return {
-        "class": _class_loss(logits, targets=targets, pairs=pairs, no_object_weight=config.no_object_weight),
+        "class": _class_loss(logits, targets=targets, pairs=pairs, counts=counts, config=config),
         "mask": cross_entropy.sum() / segments,
         "dice": dice.sum() / segments,
     }
 
 
+def _match_all(
+    masks: Tensor, logits: Tensor, *, targets: Sequence[Targets], whole: Whole, config: ModelConfig
+) -> list[Pairs]:
+    """Match image by image; the points of images that are not here are drawn all the same."""
+    pairs = []
+    for place in range(len(whole.labels)):
+        index = place - whole.first
+        if 0 <= index < len(targets):
+            pairs.append(match(masks[index], logits[index], targets=targets[index], config=config))
+        else:
+            torch.rand(1, config.points, 2, device=masks.device)
+    return pairs
+
+
 def _class_loss(
-    logits: Tensor, *, targets: Sequence[Targets], pairs: Sequence[Pairs], no_object_weight: float
+    logits: Tensor,
+    *,
+    targets: Sequence[Targets],
+    pairs: Sequence[Pairs],
+    counts: Sequence[int],
+    config: ModelConfig,
 ) -> Tensor:
-    """Give the mean cross-entropy of the classes; what was not matched is to be "no object", the last class."""
+    """Give the mean cross-entropy of the classes; what was not matched is to be "no object", the last class.
+
+    It is the share of these images in the mean over all images, in which so many masks (`counts`) are matched.
+    """
     no_object = logits.shape[-1] - 1
     wanted = torch.full(logits.shape[:2], no_object, device=logits.device)
     for row, target, pair in zip(wanted, targets, pairs, strict=True):
         row[pair.predictions] = target.labels[pair.segments]
     weight = torch.ones(no_object + 1, device=logits.device)
-    weight[no_object] = no_object_weight
-    return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weight=weight)
+    weight[no_object] = config.no_object_weight
+    matched = sum(len(pair.predictions) for pair in pairs)
+    own, all_ = (
+        count + config.no_object_weight * (images * logits.shape[1] - count)
+        for count, images in ((matched, len(logits)), (sum(counts), len(counts)))
+    )
+    return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weight=weight) * (own / all_)
 
 
 @torch.no_grad()
@@ -103,18 +136,23 @@ def match(masks: Tensor, logits: Tensor, *, targets: Targets, config: ModelConfi
 
 
 @torch.no_grad()
-def uncertain_points(masks: Tensor, *, config: ModelConfig) -> Tensor:
+def uncertain_points(masks: Tensor, *, config: ModelConfig, others: tuple[int, int] = (0, 0)) -> Tensor:
     """Draw the points (N, P, 2) in [0, 1] at which mask logits (N, 1, h, w) are judged.
 
     `importance_ratio` of them are those nearest to the border, logit 0, of `oversample_ratio` times P; the others
-    are drawn evenly.
+    are drawn evenly. Points are also drawn, and thrown away, for so many masks of `others` before and behind these.
     """
-    drawn = torch.rand(len(masks), int(config.points * config.oversample_ratio), 2, device=masks.device)
+    before, behind = others
+    rows = slice(before, before + len(masks))
+
+    def draw(points: int) -> Tensor:
+        return torch.rand(before + len(masks) + behind, points, 2, device=masks.device)[rows]
+
+    drawn = draw(int(config.points * config.oversample_ratio))
     uncertain = int(config.points * config.importance_ratio)
     nearest = sample(masks, drawn)[:, 0].abs().topk(uncertain, dim=1, largest=False).indices
     chosen = drawn.gather(1, nearest[:, :, None].expand(-1, -1, 2))
-    even = torch.rand(len(masks), config.points - uncertain, 2, device=masks.device)
-    return torch.cat([chosen, even], dim=1)
+    return torch.cat([chosen, draw(config.points - uncertain)], dim=1)
 
 
 def sample(maps: Tensor, points: Tensor) -> Tensor:

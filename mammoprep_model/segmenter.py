@@ -1,10 +1,18 @@
 """The contract that every network here keeps: `loss(batch)` to train it, `predict(images)` to use it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All images of an optimiser step, of which a batch holds those from place `first` on: `labels` (G,) of each."""
+
+    labels: tuple[Tensor, ...]
+    first: int
 
 
 @dataclass(frozen=True)
@@ -13,18 +21,28 @@ class Batch:
 
     `images` (B, 3, H, W) in [0, 1], H and W multiples of 64, padded right and below with 0. For each image `masks`
     (G, H, W) float32 of 0 and 1 and `labels` (G,) int64, an index into the data set's categories (things before
-    stuff); G may be 0. `image_ids` are panoptic.json's.
+    stuff); G may be 0. `image_ids` are panoptic.json's. Where the batch is a part of a step's images, `whole` says
+    which; none of its masks is empty then.
     """
 
     images: Tensor
     masks: tuple[Tensor, ...]
     labels: tuple[Tensor, ...]
     image_ids: tuple[int, ...]
+    whole: Whole | None = None
 
     def to(self, device: str) -> "Batch":
         """Copy the tensors to a device."""
         masks, labels = (tuple(tensor.to(device) for tensor in tensors) for tensors in (self.masks, self.labels))
-        return Batch(self.images.to(device), masks, labels, self.image_ids)
+        return replace(self, images=self.images.to(device), masks=masks, labels=labels)
+
+    def parts(self, size: int, *, whole: Whole) -> Iterator["Batch"]:
+        """Cut the batch, which stands at `whole.first`, into parts of so many images (the last may have fewer)."""
+        names = [field.name for field in fields(self) if field.name != "whole"]
+        for start in range(0, len(self.images), size):
+            rows = slice(start, start + size)
+            own: dict[str, Any] = {name: getattr(self, name)[rows] for name in names}
+            yield Batch(**own, whole=Whole(whole.labels, whole.first + start))
 
 
 @dataclass(frozen=True)
@@ -46,7 +64,11 @@ class Segmenter(Protocol):
     """A network of any family. It is also a `torch.nn.Module`."""
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Give the weighted loss terms, scalars with gradients; their sum is minimised."""
+        """Give the weighted loss terms, scalars with gradients; their sum is minimised.
+
+        Of a part of a step's images (`batch.whole`) they are its share: the shares of all parts, each computed from the
+        same state of torch's random numbers, add up to the terms of the whole.
+        """
         ...
 
     def predict(self, images: Tensor) -> list[Prediction]:

@@ -97,6 +97,7 @@ def check(config: TrainConfig) -> None:
         "milestones": not 0 <= config.milestones[0] <= config.milestones[1],
         "ema": not 0 <= config.ema < 1,
         "epochs": config.epochs < 0,
+        "micro_batch": config.micro_batch < 0,
         "validate_every": config.validate_every < 0,
         "patience": config.patience < 0 or (config.patience > 0 and not config.validate_every),
     }
@@ -105,6 +106,10 @@ def check(config: TrainConfig) -> None:
     wrong |= {"cpu_threads": config.cpu_threads < 0}
     for name in (name for name, is_wrong in wrong.items() if is_wrong):
         rules = {"crop": "a multiple of 64", "ema": "at least 0 and below 1", "epochs": "0 or more"}
-        rules |= {"validate_every": "0 or more", "patience": "0 or more, and train.validate_every with it"}
+        rules |= {
+            "micro_batch": "0 or more",
+            "validate_every": "0 or more",
+            "patience": "0 or more, and train.validate_every with it",
+        }
         rule = rules.get(name, "positive (ranges from low to high)")
         raise MammoprepError(f"train.{name} = {getattr(config, name)} cannot be used: it must be {rule}.")
