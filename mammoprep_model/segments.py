@@ -19,6 +19,8 @@ from mammoprep_model.config import TrainConfig
 from mammoprep_model.segmenter import Prediction
 
 MAX_INSTANCES = 100
+Window = tuple[slice, slice]
+"""Rows and columns of an image."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,16 @@ class Answer:
         """Give each mask's class probabilities (Q, C)."""
         return self.prediction.scores.float()
 
-    def mask(self, query: int) -> Tensor:
-        """Give the logits of one mask at the final size."""
-        return self._enlarge(self.prediction.masks[query])
+    def mask(self, query: int, window: Window | None = None) -> Tensor:
+        """Give the logits of one mask at the final size, or of a window of it."""
+        layer = self._cut(self.prediction.masks[query])
+        return _interpolate(layer, self.size) if window is None else _interpolate_window(layer, self.size, window)
 
     def map(self, category: int) -> Tensor:
         """Give each pixel's probability of one category at the final size."""
-        return self._enlarge(self.prediction.maps[category])
+        return _interpolate(self._cut(self.prediction.maps[category]), self.size)
 
-    def window(self, query: int) -> tuple[slice, slice] | None:
+    def window(self, query: int) -> Window | None:
         """Give the rows and columns outside which a mask has no pixel at the final size; None where it is empty."""
         positive = self.prediction.masks[query] > 0
         spans = []
@@ -58,18 +61,33 @@ class Answer:
             step = self.padded[axis] / positive.shape[axis] * self.size[axis] / self.content[axis]
             # Interpolation reaches one place further, twice at most: to the network's input, and to the final size.
             first, last = math.floor((filled[0] - 2) * step), math.ceil((filled[-1] + 3) * step)
-            spans.append(slice(max(0, first), min(self.size[axis], last)))
+            spans.append(slice(max(0, min(first, self.size[axis])), min(self.size[axis], last)))
         return spans[0], spans[1]
 
-    def _enlarge(self, layer: Tensor) -> Tensor:
-        layer = _interpolate(layer.float(), self.padded)[: self.content[0], : self.content[1]]
-        return _interpolate(layer, self.size)
+    def _cut(self, layer: Tensor) -> Tensor:
+        """Bring a layer to the network's input and cut the padding off."""
+        return _interpolate(layer.float(), self.padded)[: self.content[0], : self.content[1]]
 
 
 def _interpolate(layer: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(layer.shape) == size:
         return layer
     return F.interpolate(layer[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+
+
+def _interpolate_window(layer: Tensor, size: tuple[int, int], window: Window) -> Tensor:
+    """Give a window of what `_interpolate` gives, within float error: most lesions are a small part of an image."""
+    if tuple(layer.shape) == size:
+        return layer[window]
+    for axis, span in enumerate(window):
+        length = layer.shape[axis]
+        place = (torch.arange(span.start, span.stop, device=layer.device) + 0.5) * (length / size[axis]) - 0.5
+        place = place.clamp(min=0)
+        low = place.long()
+        share = (place - low)[:, None] if axis == 0 else place - low
+        high = (low + 1).clamp(max=length - 1)
+        layer = torch.lerp(layer.index_select(axis, low), layer.index_select(axis, high), share)
+    return layer
 
 
 @dataclass(frozen=True)
@@ -161,7 +179,7 @@ def _shape(answer: Answer, query: int) -> tuple[Rle, float] | None:
     window = answer.window(query)
     if window is None:
         return None
-    logits = answer.mask(query)[window]
+    logits = answer.mask(query, window)
     mask = logits > 0
     area = int(mask.sum())
     if not area:
