@@ -22,7 +22,8 @@ LONG_SIDE = 1024
 _ENDINGS = frozenset({".dcm", ".dicom", ".dic", ".png", ".jpg", ".jpeg", ".pgm", ".tif", ".tiff"})
 
 
-_TILES = "Show the network each image this many times as large, in windows that overlap by half."
+_TILES = """Show the network each image this many times as large, in windows that overlap by half: worth it where the
+files have more pixels than the network sees otherwise."""
 _SEG = """Also write OUT/dicom-seg/*.dcm, for the archive that SOURCE's DICOM files came from; implies --native. They
 carry the patient and study of their mammogram, as nothing else here does: treat them like the mammograms."""
 
