@@ -1,6 +1,7 @@
 """`mammoprep predict`: segment a DATASET, a folder of images or one image with a trained RUN."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +15,17 @@ from mammoprep.errors import MammoprepError, MissingFileError
 if TYPE_CHECKING:
     from mammoprep_model.checkpoint import RunConfig
     from mammoprep_model.data import Picture
+    from mammoprep_model.dicom_seg import Algorithm
 
 LONG_SIDE = 1024
 """Loose files are predicted at this long side in pixels, as `mammoprep convert` stores them by default."""
 _ENDINGS = frozenset({".dcm", ".dicom", ".dic", ".png", ".jpg", ".jpeg", ".pgm", ".tif", ".tiff"})
+
+
+_TILES = """Show the network each image this many times as large, in windows that overlap by half: worth it where the
+files have more pixels than the network sees otherwise."""
+_SEG = """Also write OUT/dicom-seg/*.dcm, for the archive that SOURCE's DICOM files came from; implies --native. They
+carry the patient and study of their mammogram, as nothing else here does: treat them like the mammograms."""
 
 
 def predict(
@@ -26,6 +34,12 @@ def predict(
         Path, typer.Argument(metavar="SOURCE", help="A DATASET, a folder of DICOM, PNG or JPEG files, or one file.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="PREDICTIONS folder to write.")],
+    native: Annotated[
+        bool, typer.Option("--native", help="Write at the size of the original files, not at the stored one.")
+    ] = False,
+    tiles: Annotated[int, typer.Option(min=1, max=8, help=_TILES)] = 1,
+    flip: Annotated[bool, typer.Option("--flip", help="Show it each image mirrored too.")] = False,
+    dicom_seg: Annotated[bool, typer.Option("--dicom-seg", help=_SEG)] = False,
     weights: Annotated[
         list[str] | None, typer.Option(help="Where a part lies: mam-e=DIR, or a folder of parts. May be repeated.")
     ] = None,
@@ -38,7 +52,10 @@ def predict(
 ) -> None:
     """Write panoptic maps, instances with scores, semantic maps and heat maps.
 
-    Images of a DATASET are predicted at their stored resolution, loose files at a long side of at most 1024 pixels.
+    Images of a DATASET are predicted at their stored resolution, on which they are scored; loose files at a long side
+    of at most 1024 pixels. With --tiles or --flip the lesions of all views of an image are joined where their masks
+    agree (IoU 1/2 where views overlap); masks and class probabilities are averaged, and a view that sees the place but
+    no lesion counts as 0.
     """
     require_model()
     from mammoprep import panoptic
@@ -46,20 +63,81 @@ def predict(
 
     panoptic.check_vacant(out, overwrite=overwrite)
     saved = checkpoint.read_run(run)
-    pictures = _pictures(source, config=saved)
+    pictures, files = _pictures(source, config=saved, native=native or dicom_seg)
+    segs = _Segs(run, source, files, config=saved) if dicom_seg else None
+    _note_scale(tiles, config=saved)
     places = parse_weights(weights or [], saved.preset.model.parts)
     network, config = checkpoint.load(run, weights=places, device=device)
     with console.progress("predict") as on_progress:
-        options = inference.Options(batch_size=batch_size, overwrite=overwrite, on_progress=on_progress)
+        options = inference.Options(
+            batch_size=batch_size,
+            overwrite=overwrite,
+            tiles=tiles,
+            flip=flip,
+            on_progress=on_progress,
+            on_estimate=(lambda seconds: _note_time(seconds, len(pictures))) if config.device == "cpu" else None,
+            also=segs,
+        )
         inference.predict(network, pictures, out=out, config=config, options=options)
+    counts = {"dicom_seg": segs.written} if segs else {}
     if json:
-        console.print_json({"predictions": str(out), "images": len(pictures)})
-    else:
-        console.stdout().print(f"{len(pictures)} images predicted: {out}", soft_wrap=True)
+        console.print_json({"predictions": str(out), "images": len(pictures), **counts})
+        return
+    console.stdout().print(f"{len(pictures)} images predicted: {out}", soft_wrap=True)
+    if segs:
+        text = f"{segs.written} DICOM SEG written; {len(pictures) - segs.written} images without a lesion have none"
+        console.stdout().print(text, soft_wrap=True)
 
 
-def _pictures(source: Path, *, config: "RunConfig") -> "list[Picture]":
-    """List what is to be predicted, before a network is built."""
+class _Segs:
+    """Checks that every file can have a DICOM SEG before a network is built, and writes them in the end."""
+
+    def __init__(self, run: Path, source: Path, files: Mapping[str, Path], *, config: "RunConfig") -> None:
+        from mammoprep_model import dicom_seg
+
+        if not files:
+            raise MammoprepError(f"{source} is a DATASET, which holds no DICOM files. With --dicom-seg name those.")
+        dicom_seg.require()
+        self._files = files
+        self._algorithm = _algorithm(run, config=config)
+        self.written = 0
+        for path in files.values():
+            dicom_seg.check_source(path, algorithm=self._algorithm)
+
+    def __call__(self, predictions: Path) -> None:
+        """Write them beside the predictions."""
+        from mammoprep_model import dicom_seg
+
+        self.written = dicom_seg.write(predictions, self._files, algorithm=self._algorithm)
+
+
+def _algorithm(run: Path, *, config: "RunConfig") -> "Algorithm":
+    """Name a run by its folder, and its weights by our version and the start of their SHA-256."""
+    from mammoprep import __version__, panoptic
+    from mammoprep_model.dicom_seg import Algorithm
+
+    folder = run.resolve()
+    name = f"{folder.parent.name}/{folder.name}" if folder.name.startswith("fold-") else folder.name
+    version = f"{__version__}+{panoptic.file_hash(run / 'model.safetensors')[:12]}"
+    return Algorithm(name=name, version=version, model=config.preset.name, software=__version__)
+
+
+def _note_scale(tiles: int, *, config: "RunConfig") -> None:
+    largest = config.preset.train.scale[1]
+    if tiles > max(1, largest):
+        console.note(
+            f"predict: --tiles {tiles} shows lesions larger than the run saw in training (up to {largest:g} times)."
+        )
+
+
+def _note_time(seconds: float, count: int) -> None:
+    minutes, rest = divmod(round(seconds), 60)
+    time = f"{minutes} min" if minutes >= 10 else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    console.note(f"predict: about {time} for {count} images on this CPU.")
+
+
+def _pictures(source: Path, *, config: "RunConfig", native: bool) -> "tuple[list[Picture], dict[str, Path]]":
+    """List what is to be predicted, before a network is built; and loose files by the names of their pictures."""
     from mammoprep import panoptic
     from mammoprep_model import checkpoint, data
 
@@ -68,11 +146,39 @@ def _pictures(source: Path, *, config: "RunConfig") -> "list[Picture]":
     if (source / "panoptic.json").is_file():
         dataset = panoptic.load(source)
         checkpoint.check_categories(config, dataset.categories, where=source)
-        return data.pictures(dataset)
+        pictures = data.pictures(dataset)
+        return (_at_native_size(pictures, dataset=source) if native else pictures), {}
     files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if _is_image(path))
     if not files:
         raise MammoprepError(f"{source} holds no DATASET and no DICOM, PNG or JPEG file.")
-    return [data.Picture(*named, _reader(path)) for named, path in zip(enumerate(_names(files), 1), files, strict=True)]
+    named = dict(zip(_names(files), files, strict=True))
+    size_of = None if native else _stored_size
+    return [data.Picture(id_, name, _reader(path), size_of) for id_, (name, path) in enumerate(named.items(), 1)], named
+
+
+def _at_native_size(pictures: "list[Picture]", *, dataset: Path) -> "list[Picture]":
+    """Let a DATASET's pictures be predicted at the sizes that cases.csv gives for the original files."""
+    from mammoprep import panoptic
+
+    path = dataset / "cases.csv"
+    rows = {row.get("image_id"): row for row in panoptic.load_cases(dataset)}
+    sized = []
+    for picture in pictures:
+        try:
+            row = rows[picture.name]
+            height, width, y, x = (int(row[key]) for key in ("native_height", "native_width", "crop_y0", "crop_x0"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise MammoprepError(
+                f"{path} does not give the native size of {picture.name}. Leave out --native."
+            ) from error
+        if x or y or min(height, width) < 1:
+            raise MammoprepError(f"{path}: {picture.name} is a part of its original. Leave out --native.")
+        sized.append(replace(picture, size_of=_always((height, width))))
+    return sized
+
+
+def _always(size: tuple[int, int]) -> Callable[[tuple[int, int]], tuple[int, int]]:
+    return lambda _: size
 
 
 def _is_image(path: Path) -> bool:
@@ -103,17 +209,16 @@ def _reader(path: Path) -> Callable[[], Any]:
 
 
 def _read_loose(path: Path) -> Any:
-    """Read a file as `mammoprep convert` would store it, in 16 bits."""
-    import cv2
-
+    """Read a file in 16 bits at its own size."""
     from mammoprep import pixels
 
     try:
-        grey = pixels.read(path).pixels
+        return pixels.read(path).pixels
     except pixels.PixelError as error:
-        raise MammoprepError(f"{path} could not be read: {error} Take it out of the folder.") from error
-    scale = LONG_SIDE / max(grey.shape)
-    if scale >= 1:
-        return grey
-    height, width = (max(1, round(side * scale)) for side in grey.shape)
-    return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+        raise MammoprepError(f"{path} could not be read: {error}. Take it out of the folder.") from error
+
+
+def _stored_size(shape: tuple[int, int]) -> tuple[int, int]:
+    """Give the (height, width) at which `mammoprep convert` would store an image."""
+    scale = min(1, LONG_SIDE / max(shape))
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))

@@ -2,10 +2,16 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+import torch
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+from safetensors.torch import load_file, save_file
 
 from mammoprep import panoptic
 from mammoprep.cli import main
@@ -101,3 +107,141 @@ def test_a_mistake_is_one_line(
     error = capsys.readouterr().err
     assert line in error
     assert error.count("\n") == 1
+
+
+def mammogram(path: Path, *, frames: int = 1, **values: str) -> Path:
+    """Write a mammogram of 60 x 40 pixels, bright in its lower half, as an archive has it."""
+    content = Dataset()
+    uids = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.2", "SOPInstanceUID": "1.2.3.1"}
+    uids |= {"StudyInstanceUID": "1.2.3.2", "SeriesInstanceUID": "1.2.3.3"}
+    people: Mapping[str, str] = {"PatientName": "Doe^Jane", "PatientID": "PID-7", "PatientBirthDate": "19600101"}
+    for keyword, value in {**uids, **people, "Modality": "MG", "ImageLaterality": "R", **values}.items():
+        setattr(content, keyword, value)
+    content.Rows, content.Columns, content.SamplesPerPixel, content.NumberOfFrames = 60, 40, 1, frames
+    content.PhotometricInterpretation, content.PixelRepresentation = "MONOCHROME2", 0
+    content.BitsAllocated = content.BitsStored = 8
+    content.HighBit = 7
+    content.PixelData = (bytes(30 * 40) + b"\xff" * 30 * 40) * frames
+    content.file_meta = FileMetaDataset()
+    content.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    content.save_as(path, enforce_file_format=True)
+    return path
+
+
+def find_bright_pixels(trained: Path) -> None:
+    """Change a run's weights: the first class is what is bright, in one mask, and no other mask has a pixel."""
+    tensors = {name: torch.zeros_like(tensor) for name, tensor in load_file(trained / "model.safetensors").items()}
+    tensors["0.weight"][0], tensors["0.weight"][1] = 1, -1  # the first group's mean is 0, whatever the image
+    tensors["1.weight"][0] = 1
+    tensors["2.weight"][0, 0] = 6
+    tensors["2.bias"].copy_(torch.tensor([-6.0, -9, -9, -9]))
+    save_file(tensors, trained / "model.safetensors")
+
+
+def sizes(out: Path) -> dict[str, tuple[int, int]]:
+    return {image.name: (image.height, image.width) for image in panoptic.load(out).images}
+
+
+def test_native_writes_loose_files_at_their_own_size(trained: Path, pictures: Path, tmp_path: Path) -> None:
+    assert run(trained, pictures, tmp_path / "out", "--native") == 0
+    assert sizes(tmp_path / "out") == {"a.jpg": (60, 40), "b": (60, 40), "large": (2048, 1000), "b-2": (60, 40)}
+
+
+def test_native_writes_a_data_set_at_the_size_of_its_originals(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    lines = [f"case-{number},144,96,0,0" for number in range(1, 7)]
+    heading = "image_id,native_height,native_width,crop_x0,crop_y0"
+    (dataset / "cases.csv").write_text("\n".join([heading, *lines]))
+    assert run(trained, dataset, tmp_path / "out", "--native") == 0
+    assert set(sizes(tmp_path / "out").values()) == {(144, 96)}
+
+
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        ("case-1,144,96,5,0", "case-1 is a part of its original"),
+        ("case-1,144,,0,0", "does not give the native size of case-1"),
+        ("case-7,144,96,0,0", "does not give the native size of case-1"),
+    ],
+)
+def test_a_data_set_that_does_not_know_its_originals_is_refused(
+    dataset: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], row: str, line: str
+) -> None:
+    (dataset / "cases.csv").write_text(f"image_id,native_height,native_width,crop_x0,crop_y0\n{row}\n")
+    assert run(trained, dataset, tmp_path / "out", "--native") == 2
+    assert line in capsys.readouterr().err
+
+
+def test_views_are_joined_and_windows_larger_than_trained_are_noted(
+    trained: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(trained, pictures / "b.png", tmp_path / "out", "--tiles=2", "--flip", "--device=cpu") == 0
+    assert sizes(tmp_path / "out") == {"b": (60, 40)}
+    assert "--tiles 2 shows lesions larger than the run saw in training (up to 1.2 times)" in capsys.readouterr().err
+
+
+def test_a_cpu_says_how_long_it_will_take(
+    dataset: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(trained, dataset, tmp_path / "out", "--device=cpu", "--batch-size=2") == 0
+    assert "for 6 images on this CPU" in capsys.readouterr().err
+    assert run(trained, dataset, tmp_path / "more", "--device=cpu", "--batch-size=6") == 0
+    assert "on this CPU" not in capsys.readouterr().err
+
+
+def test_dicom_seg_says_what_the_panoptic_map_says(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = mammogram(tmp_path / "right.dcm"), tmp_path / "out"
+    find_bright_pixels(trained)
+    assert run(trained, source, out, "--dicom-seg", "--tiles=2", "--json") == 0
+    printed = capsys.readouterr()
+    (image,) = panoptic.load(out).images
+    lesions = [segment for segment in image.segments if segment.category_id <= 2]
+    assert json.loads(printed.out)["dicom_seg"] == len(lesions) == 1
+    assert "Doe" not in printed.out + printed.err
+    content = pydicom.dcmread(out / "dicom-seg" / "right.dcm")
+    ids = panoptic.load(out).ids_of(image)
+    assert [int(content.pixel_array[row, 20]) for row in (2, 27, 32, 57)] == [0, 0, 1, 1]
+    assert (content.pixel_array == (ids == lesions[0].id)).all()
+    algorithm = content.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
+    assert algorithm.AlgorithmName == trained.name
+    assert algorithm.AlgorithmVersion.startswith("0.1.0+")
+    assert content.SourceImageSequence[0].ReferencedSOPInstanceUID == "1.2.3.1"
+    assert {path.name for path in out.iterdir()} >= {"panoptic.json", "instances.json", "dicom-seg"}
+
+
+@pytest.mark.parametrize(
+    ("which", "line"),
+    [
+        ("png", "b.png is no DICOM file"),
+        ("dataset", "is a DATASET, which holds no DICOM files"),
+        ("study", "no valid StudyInstanceUID"),
+    ],
+)
+def test_without_a_mammogram_to_refer_to_there_is_no_dicom_seg(
+    dataset: Path,
+    trained: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    which: str,
+    line: str,
+) -> None:
+    sources = {"png": pictures / "b.png", "dataset": dataset}
+    (dataset / "cases.csv").write_text(
+        "image_id,native_height,native_width,crop_x0,crop_y0\n" + "".join(f"case-{n},96,64,0,0\n" for n in range(1, 7))
+    )
+    source = sources.get(which) or mammogram(tmp_path / "one.dcm", StudyInstanceUID="")
+    assert run(trained, source, tmp_path / "out", "--dicom-seg") == 2
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_than_one_frame_is_named(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = mammogram(tmp_path / "tomo.dcm", frames=2)
+    assert run(trained, source, tmp_path / "out") == 2
+    assert capsys.readouterr().err == (
+        f"mammoprep: {source} could not be read: the file has more than one frame. Take it out of the folder.\n"
+    )

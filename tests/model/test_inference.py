@@ -1,4 +1,4 @@
-"""Masks become segments, instances and maps by the published rules, worked out by hand on a few pixels."""
+"""Predicting writes PREDICTIONS whole or not at all: sizes, batches, views, memory."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,124 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep_model import checkpoint, data, inference
 from mammoprep_model.checkpoint import RunConfig
-from mammoprep_model.config import Preset, TrainConfig
+from mammoprep_model.config import Preset
 from mammoprep_model.segmenter import Prediction
-
-CATEGORIES = panoptic.make_categories(["BI-RADS 3", "BI-RADS 4"], ["breast"])
-RULES = TrainConfig(object_threshold=0.0, overlap_threshold=0.8)
-
-
-def prediction(masks: list[Any], scores: list[list[float]], maps: Any = None) -> Prediction:
-    """Build a prediction from probabilities (Q, H, W)."""
-    logits = torch.logit(torch.tensor(masks, dtype=torch.float64)).float()
-    maps = torch.zeros(3, *logits.shape[1:]) if maps is None else torch.tensor(maps)
-    return Prediction(logits, torch.tensor(scores), maps)
-
-
-def merge(found: Prediction, rules: TrainConfig = RULES) -> tuple[list[list[int]], list[tuple[int, int, float]]]:
-    ids, segments = inference.merge(found, categories=CATEGORIES, train=rules)
-    return ids.tolist(), [(segment.id, segment.category_id, segment.score or 0) for segment in segments]
-
-
-def test_each_pixel_goes_to_the_largest_score_times_probability() -> None:
-    masks = [[[0.9, 0.9, 0.9, 0.9, 0.55, 0.1]], [[0.1, 0.1, 0.1, 0.1, 0.9, 0.9]]]
-    ids, segments = merge(prediction(masks, [[0.9, 0, 0], [0, 0.8, 0]]))
-    assert ids == [[1, 1, 1, 1, 2, 2]]
-    assert segments == [(1, 1, pytest.approx(0.9)), (2, 2, pytest.approx(0.8))]
-
-
-def test_a_pixel_below_one_half_belongs_to_nobody() -> None:
-    ids, _ = merge(prediction([[[0.9, 0.49, 0.5]]], [[0.9, 0, 0]]))
-    assert ids == [[1, 0, 1]]
-
-
-def test_a_mask_that_is_mostly_hidden_is_dropped_and_leaves_a_hole() -> None:
-    masks = [[[0.9, 0.9, 0.9, 0.1]], [[0.1, 0.9, 0.9, 0.9]]]
-    ids, segments = merge(prediction(masks, [[0.9, 0, 0], [0, 0.8, 0]]))
-    assert ids == [[1, 1, 1, 0]]
-    assert [number for number, _, _ in segments] == [1]
-    kept, _ = merge(prediction(masks, [[0.9, 0, 0], [0, 0.8, 0]]), replace(RULES, overlap_threshold=0.3))
-    assert kept == [[1, 1, 1, 2]]
-
-
-def test_no_object_and_the_threshold_keep_masks_out() -> None:
-    masks = [[[0.9, 0.1]], [[0.1, 0.9]]]
-    ids, _ = merge(prediction(masks, [[0.3, 0.1, 0.1], [0.5, 0.1, 0.0]]))
-    assert ids == [[0, 1]]
-    ids, _ = merge(prediction(masks, [[0.9, 0, 0], [0.7, 0, 0]]), replace(RULES, object_threshold=0.8))
-    assert ids == [[1, 0]]
-
-
-def test_a_query_with_a_low_score_is_not_cut_by_its_score_alone() -> None:
-    ids, _ = merge(prediction([[[0.6, 0.2]]], [[0.4, 0.3, 0.1]]))
-    assert ids == [[1, 0]]
-
-
-def test_stuff_of_one_class_is_one_segment_and_things_stay_apart() -> None:
-    masks = [[[0.9, 0.1, 0.1, 0.1]], [[0.1, 0.9, 0.1, 0.1]], [[0.1, 0.1, 0.9, 0.1]], [[0.1, 0.1, 0.1, 0.9]]]
-    stuff, thing = [0.0, 0.0, 0.8], [0.7, 0.0, 0.0]
-    ids, segments = merge(prediction(masks, [stuff, thing, [0.0, 0.0, 0.9], thing]))
-    assert ids == [[1, 2, 1, 3]]
-    assert [(number, label) for number, label, _ in segments] == [(1, 3), (2, 1), (3, 1)]
-    assert segments[0][2] == pytest.approx(0.9)
-
-
-def test_nothing_found_gives_an_empty_map() -> None:
-    assert merge(prediction([[[0.9, 0.9]]], [[0.1, 0.1, 0.1]])) == ([[0, 0]], [])
-
-
-def test_segments_carry_area_and_box() -> None:
-    masks = [[[0.1, 0.9, 0.9], [0.1, 0.9, 0.1]]]
-    _, (segment,) = inference.merge(prediction(masks, [[0.9, 0, 0]]), categories=CATEGORIES, train=RULES)
-    assert (segment.area, segment.bbox) == (3, (1, 0, 2, 2))
-
-
-def test_an_instance_scores_class_times_mean_probability_inside() -> None:
-    found = inference.find_instances(prediction([[[0.9, 0.7, 0.2]]], [[0.5, 0.1, 0.4]]), categories=CATEGORIES)
-    assert [instance.label for instance in found] == [0, 1]
-    assert found[0].score == pytest.approx(0.5 * 0.8)
-    assert found[1].score == pytest.approx(0.1 * 0.8)
-    assert found[0].mask.tolist() == [[True, True, False]]
-
-
-def test_instances_may_overlap_come_best_first_and_empty_ones_are_left_out() -> None:
-    masks = [[[0.9, 0.9]], [[0.4, 0.4]], [[0.9, 0.9]]]
-    found = inference.find_instances(
-        prediction(masks, [[0.2, 0.1, 0], [0.9, 0.1, 0], [0.3, 0.2, 0]]), categories=CATEGORIES
-    )
-    assert [(instance.label, round(instance.score, 2)) for instance in found] == [
-        (0, 0.27),
-        (0, 0.18),
-        (1, 0.18),
-        (1, 0.09),
-    ]
-
-
-def test_equal_scores_keep_the_order_of_the_masks() -> None:
-    masks = np.full((80, 1, 80), 0.1)
-    masks[np.arange(80), 0, np.arange(80)] = 0.9
-    found = inference.find_instances(prediction(masks.tolist(), [[0.5, 0.5, 0]] * 80), categories=CATEGORIES)
-    assert len(found) == 100
-    assert [int(instance.mask.argmax()) for instance in found] == [place // 2 for place in range(100)]
-
-
-def test_padding_is_cut_before_resizing() -> None:
-    masks = torch.tensor([[[2.0, 2.0, -9.0], [2.0, 2.0, -9.0], [-9.0, -9.0, -9.0]]])
-    resized = inference.resize(Prediction(masks, torch.ones(1, 1), masks), content=(2, 2), stored=(4, 6))
-    assert resized.masks.shape == resized.maps.shape == (1, 4, 6)
-    assert resized.masks.unique().tolist() == [2.0]
-
-
-def test_semantic_and_heat_map_read_the_maps() -> None:
-    maps = [[[0.1, 0.6]], [[0.3, 0.2]], [[0.4, 0.2]]]
-    found = prediction([[[0.5, 0.5]]], [[0, 0, 0]], maps)
-    assert inference.semantic(found, categories=CATEGORIES).tolist() == [[3, 1]]
-    assert inference.heatmap(found, categories=CATEGORIES).tolist() == [[102, 204]]
 
 
 def run_config(preset: Preset) -> RunConfig:
@@ -187,4 +77,116 @@ def test_a_picture_that_cannot_be_read_leaves_nothing_behind(dataset: Path, conf
     pictures = data.pictures(panoptic.load(dataset))
     with pytest.raises(MammoprepError, match=r"case-5\.png"):
         inference.predict(checkpoint.assemble(config), pictures, out=tmp_path / "out", config=config)
+    assert not list(tmp_path.glob("out*"))
+
+
+class Bright(nn.Module):
+    """A lesion wherever the image is bright, in one mask; it keeps what it was shown."""
+
+    def __init__(self, room: int = 99) -> None:
+        super().__init__()
+        self.room = room
+        self.shown: list[Tensor] = []
+
+    def predict(self, images: Tensor) -> list[Prediction]:
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB. Other words."
+            )
+        self.shown.append(images)
+        bright = images[:, 0] > 0.5
+        scores = torch.tensor([[0.8, 0.0, 0.0, 0.0]])
+        return [
+            Prediction(each[None] * 12.0 - 6, scores, torch.stack([each, each & ~each, ~each, ~each]) * 0.5)
+            for each in bright
+        ]
+
+
+def square(*, size: tuple[int, int], y: int, x: int, side: int) -> data.Picture:
+    grey = np.zeros(size, np.uint8)
+    grey[y : y + side, x : x + side] = 255
+    return data.Picture(1, "square", lambda: grey)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_windows_give_back_a_lesion_that_lies_across_them(config: RunConfig, tmp_path: Path, flip: bool) -> None:
+    network = Bright()
+    options = inference.Options(tiles=2, flip=flip, batch_size=3)
+    picture = square(size=(128, 96), y=40, x=24, side=48)
+    inference.predict(network, [picture], out=tmp_path / "out", config=config, options=options)
+    # 128 x 128 pixels with padding, in windows of 64 from 0, 32 and 64
+    assert sum(len(images) for images in network.shown) == 9 * (1 + flip)
+    assert {tuple(images.shape[2:]) for images in network.shown} == {(64, 64)}
+    (image,) = panoptic.load(tmp_path / "out").images
+    # interpolated from a quarter of the resolution, a square loses its four corner pixels
+    assert [(each.bbox, each.area, each.score) for each in image.segments] == [((24, 40, 48, 48), 48 * 48 - 4, 0.8)]
+    instance, other = panoptic.load_instances(tmp_path / "out")
+    assert (instance["score"] > 0.75, other["score"]) == (True, 0)
+    assert panoptic.mask_box(panoptic.decode_rle(instance["segmentation"])) == (24, 40, 48, 48)
+    heat = panoptic.read_png(tmp_path / "out" / "heatmaps" / "square.png")
+    assert (heat[48, 48], heat[4, 4]) == (128, 0)
+
+
+def test_a_mirrored_view_is_shown_mirrored_and_turned_back(config: RunConfig, tmp_path: Path) -> None:
+    network = Bright()
+    picture = square(size=(64, 64), y=8, x=4, side=8)
+    options = inference.Options(flip=True, batch_size=2)
+    inference.predict(network, [picture], out=tmp_path / "out", config=config, options=options)
+    upright, mirrored = network.shown[0]
+    assert torch.equal(mirrored, upright.flip(-1))
+    (image,) = panoptic.load(tmp_path / "out").images
+    assert [segment.bbox for segment in image.segments] == [(4, 8, 8, 8)]
+
+
+def test_maps_have_the_size_that_the_picture_asks_for(config: RunConfig, tmp_path: Path) -> None:
+    picture = replace(square(size=(64, 64), y=16, x=16, side=32), size_of=lambda shape: (2 * shape[0], 3 * shape[1]))
+    inference.predict(Bright(), [picture], out=tmp_path / "out", config=config)
+    (image,) = panoptic.load(tmp_path / "out").images
+    assert (image.height, image.width) == (128, 192)
+    assert [segment.bbox for segment in image.segments] == [(48, 32, 96, 64)]
+    for folder in ("panoptic", "semantic", "heatmaps"):
+        assert panoptic.read_png(tmp_path / "out" / folder / "square.png").shape[:2] == (128, 192)
+
+
+def test_a_batch_too_large_for_the_gpu_is_run_view_by_view_from_then_on(config: RunConfig, tmp_path: Path) -> None:
+    pictures = [replace(square(size=(64, 64), y=0, x=0, side=8), id=number, name=str(number)) for number in range(4)]
+    network, options = Bright(room=1), inference.Options(batch_size=2)
+    inference.predict(network, pictures, out=tmp_path / "out", config=config, options=options)
+    assert [len(images) for images in network.shown] == [1] * 4
+    assert len(panoptic.load(tmp_path / "out").images) == 4
+
+
+def test_a_single_view_too_large_for_the_gpu_is_one_line_with_the_numbers(config: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(MammoprepError, match=r"Tried to allocate 2\.00 GiB.*--device cpu"):
+        inference.predict(
+            Bright(room=0), [square(size=(64, 64), y=0, x=0, side=8)], out=tmp_path / "out", config=config
+        )
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_the_time_for_all_is_told_once_after_the_first_batch(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([10.0, 13.0])
+    monkeypatch.setattr(inference, "perf_counter", lambda: next(clock))
+    pictures = [replace(square(size=(64, 64), y=0, x=0, side=8), id=number, name=str(number)) for number in range(5)]
+    told: list[float] = []
+    options = inference.Options(batch_size=2, flip=True, on_estimate=told.append)
+    inference.predict(Bright(), pictures, out=tmp_path / "out", config=config, options=options)
+    assert told == [pytest.approx(15.0)]  # one image of five, in two views, took 3 s
+
+
+def test_what_is_added_is_there_with_the_rest_or_not_at_all(config: RunConfig, tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        assert (folder / "panoptic.json").is_file()
+        raise MammoprepError("no")
+
+    with pytest.raises(MammoprepError, match="no"):
+        inference.predict(
+            Bright(),
+            [square(size=(64, 64), y=0, x=0, side=8)],
+            out=tmp_path / "out",
+            config=config,
+            options=inference.Options(also=fail),
+        )
     assert not list(tmp_path.glob("out*"))
