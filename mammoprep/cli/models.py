@@ -84,9 +84,7 @@ def _show(entries: list[dict[str, Any]], starts: list[dict[str, Any]]) -> None:
         "* trained too. Parameters in millions. CESM, VinDr: PQ in per cent as published (arXiv 2407.14326), "
         "at IoU 0.1 on CDD-CESM and 0.05 on VinDr-Mammo.\n"
     )
-    for part in (*weights.values(), *starts):
-        use = f" (for --set model.mask_generator={part['part']})" if part in starts else ""
-        place = f"https://huggingface.co/{part['hub']}"
-        screen.print(
-            f"{part['part']}{use}: {place}, {part['megabytes']} MB, licence: {part['licence']}", soft_wrap=True
-        )
+    for facts in (*weights.values(), *starts):
+        use = f" (for --set model.mask_generator={facts['part']})" if facts in starts else ""
+        where = f"https://huggingface.co/{facts['hub']}, {facts['megabytes']} MB, licence: {facts['licence']}"
+        screen.print(f"{facts['part']}{use}: {where}", soft_wrap=True)
