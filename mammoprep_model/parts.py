@@ -100,10 +100,11 @@ def load_diffusion(part: str, places: Mapping[str, str]) -> Diffusion:
 
     with tensors.reading(part, place):
         if place.is_file():
-            return Diffusion(*originals.stable_diffusion(tensors.read(place)), pretrained=True)
-        unet = _from_diffusers(UNet2DConditionModel, place / "unet")
-        vae = _from_diffusers(AutoencoderKL, place / "vae")
-        empty_prompt = _empty_prompt(place)
+            unet, vae, empty_prompt = originals.stable_diffusion(tensors.read(place))
+        else:
+            unet = _from_diffusers(UNet2DConditionModel, place / "unet")
+            vae = _from_diffusers(AutoencoderKL, place / "vae")
+            empty_prompt = _empty_prompt(place)
     _check_layout(part, place, unet=unet, vae=vae)
     return Diffusion(unet, vae, empty_prompt, pretrained=True)
 

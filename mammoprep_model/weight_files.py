@@ -67,7 +67,7 @@ def content_of(folder: Path) -> str:
     """Say what a folder holds: what it calls itself, else its first names."""
     if (folder / "model_index.json").is_file():
         content = panoptic.read_json(folder / "model_index.json", hint="It comes with the weights.")
-        return f"a {content.get('_class_name', 'model')} of diffusers"
+        return f"a {content.get('_class_name') if isinstance(content, dict) else 'model'} of diffusers"
     if (folder / "open_clip_config.json").is_file():
         return "a model of open_clip"
     if (folder / "config.json").is_file() and (kind := kind_of(folder)):

@@ -111,16 +111,18 @@ def locate(part: str, places: Mapping[str, str]) -> Path:
         path = _download(source, place)
     if path.is_file() and path.suffix not in ENDINGS:
         raise MammoprepError(f"{path} is no file of weights ({', '.join(ENDINGS)}). {needs(part)}")
-    _check_whole(source, path)
     checksums.check(_files(source, path))
+    _check_whole(source, path)
     return path
 
 
 def fetch(part: str, into: Path) -> Path:
     """Download a part's default into `into`/<part>, for a machine without internet; what is whole is left alone."""
     source, folder = source_of(part), into / part
-    whole = folder.is_dir() and not _missing(source, folder)
-    return folder if whole else _download(source, source.default, local=folder)
+    if not folder.is_dir() or _missing(source, folder):
+        _download(source, source.default, local=folder)
+    checksums.check(_files(source, folder))
+    return folder
 
 
 def in_folder(root: Path, parts: Iterable[str]) -> dict[str, str]:
@@ -140,14 +142,18 @@ def source_of(part: str) -> Source:
 
 
 def _download(source: Source, place: str, *, local: Path | None = None) -> Path:
-    """Give the folder of a hub id, downloading what is not in the hub's cache, or in the folder `local`, yet."""
+    """Give the folder of a hub id: the hub's cache where that is whole, else downloaded, to `local` if named."""
     found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", place)
     if not found:
         raise MammoprepError(f"There is no folder or file {place}. {needs(source.name)}")
+    if local is None and (cached := _cached(source, hub=found[1], revision=found[2])):
+        return cached
     from huggingface_hub import snapshot_download
 
     wanted = [names[0] for names in source.files] + _TOKENIZER_FILES
     try:
+        if found[2]:  # where there is no hub, asking for its last state fails at once, for a known one after 30 s
+            snapshot_download(found[1], revision=None, allow_patterns=[])
         for attempt in range(max(len(names) for names in source.files)):
             folder = Path(snapshot_download(found[1], revision=found[2], allow_patterns=wanted, local_dir=local))
             lacking = [names for names in source.files if not weight_files.find(folder, names)]
@@ -161,8 +167,18 @@ def _download(source: Source, place: str, *, local: Path | None = None) -> Path:
             f"{source.name}: {place} is no folder or file, and the Hugging Face hub did not give it ({reason})."
             f" {needs(source.name)}"
         ) from error
-    checksums.check(_files(source, folder))
     return folder
+
+
+def _cached(source: Source, *, hub: str, revision: str | None) -> Path | None:
+    """Give the folder of a whole part in the hub's cache."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(hub, revision=revision, local_files_only=True))
+    except (OSError, ValueError):
+        return None
+    return None if _missing(source, folder) else folder
 
 
 def _check_whole(source: Source, path: Path) -> None:

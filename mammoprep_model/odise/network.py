@@ -211,6 +211,8 @@ def wire(
         given["class_head.text"] = text.pretrained
     clip_head = None
     if config.clip_share and text is not None:
+        if not isinstance(captioner, Captioner):
+            raise MammoprepError("model.clip_share needs the captioner's CLIP. Choose a diffusion model as backbone.")
         texts = _texts(config.clip_prompt, categories, config=config, text=text)
         clip_head = ClipHead(texts, scale=text.scale, share=config.clip_share)
     prefixes = [prefix for prefix, is_given in given.items() if is_given]

@@ -190,6 +190,15 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path):
         parts.load_diffusion("sd-1.3", {"sd-1.3": str(tmp_path / "sd.ckpt")})
 
 
+def test_an_inpainting_model_is_refused(state: dict[str, Tensor], tmp_path: Path):
+    name = "model.diffusion_model.input_blocks.0.0.weight"
+    save_file({**state, name: torch.zeros(32, 9, 3, 3)}, tmp_path / "inpainting.safetensors")
+    with pytest.raises(
+        MammoprepError, match="inpainting.safetensors is another model: sd-1.3 needs the layout of Stable"
+    ):
+        parts.load_diffusion("sd-1.3", {"sd-1.3": str(tmp_path / "inpainting.safetensors")})
+
+
 # Swin: the original layout, built here
 
 WINDOW, WIDTH = 4, 8

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -45,8 +45,18 @@ class Hub:
         self.revisions: list[str | None] = []
 
     def __call__(
-        self, hub: str, *, revision: str | None, allow_patterns: list[str], local_dir: Path | None = None
+        self,
+        hub: str,
+        *,
+        revision: str | None,
+        allow_patterns: Sequence[str] = (),
+        local_dir: Path | None = None,
+        local_files_only: bool = False,
     ) -> str:
+        if local_files_only:
+            raise LocalEntryNotFoundError("nothing is cached")
+        if not allow_patterns:
+            return str(self.root)
         self.asked.append(hub)
         self.revisions.append(revision)
         self.root = local_dir or self.root
@@ -322,6 +332,8 @@ def test_the_real_client_downloads_what_is_needed_and_shows_it_on_stderr(
     assert sorted(path.name for path in folder.iterdir() if path.is_file()) == ["config.json", "model.safetensors"]
     assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
     assert "100%" in done.stderr
+    again = ask("http://127.0.0.1:9", tmp_path, call)  # what is there is not asked for again
+    assert again.stdout == done.stdout
 
 
 @pytest.mark.parametrize("call", ["locate('swin-l', {})", "fetch('swin-l', Path('to'))"])
@@ -332,11 +344,13 @@ def test_a_download_that_is_not_what_the_hub_promised_is_refused(
     Handler.broken = True
     done = ask(endpoint, tmp_path, call)
     assert done.returncode == 1
-    assert "model.safetensors is damaged or another file" in done.stderr
+    assert "is damaged or another file" in done.stderr
     assert "according to the Hugging Face hub" in done.stderr
 
 
-def test_a_hub_that_is_not_there_is_one_line(tmp_path: Path):
-    done = ask("http://127.0.0.1:9", tmp_path, "locate('swin-l', {})")
+@pytest.mark.parametrize("part", ["swin-l", "clip"])
+def test_a_hub_that_is_not_there_is_one_line_at_once(tmp_path: Path, part: str):
+    done = ask("http://127.0.0.1:9", tmp_path, f"locate('{part}', {{}})")
     assert done.returncode == 1
+    assert "Retrying" not in done.stderr  # the client tries a known revision again and again
     assert "the Hugging Face hub did not give it (" in done.stderr.splitlines()[-1]

@@ -210,3 +210,9 @@ def test_what_of_the_coco_trained_mask2former_fits_in_full_size(name: str, left:
     theirs = {f"{half}.{key}": t for half, module in halves.items() for key, t in module.state_dict().items()}
     assert theirs.keys() == ours.keys()
     assert sum(theirs[key].shape != ours[key].shape for key in ours) == left
+
+
+def test_clip_has_no_say_where_there_is_no_captioner(small: ModelConfig, categories, all_places: Mapping[str, str]):
+    config = replace(small, backbone="tiny-swin", image_encoder="clip", text_encoder="clip", clip_share=0.3)
+    with pytest.raises(MammoprepError, match="model.clip_share needs the captioner's CLIP"):
+        build(config, categories=categories, weights={"clip": all_places["clip"]})
