@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, ViTConfig, ViTModel
 
+from mammoprep_model.attention import attend_within
+
 State = dict[str, Tensor]
 
 HEAD_WIDTH = 64
@@ -49,6 +51,13 @@ class Vision(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Give one embedding an image, not normalised."""
         embeddings: Tensor = self.projection(self.transformer(pixels).last_hidden_state[:, 0])
+        return embeddings
+
+    def within(self, pixels: Tensor, inside: Tensor) -> Tensor:
+        """Embed what each mask shows: pixels (B, 3, S, S) and masks (B, Q, S, S) of truth values to (B, Q, D)."""
+        vision = self.transformer
+        seen = attend_within(vision.embeddings(pixels), inside, layers=vision.layers)
+        embeddings: Tensor = self.projection(vision.layernorm(seen))
         return embeddings
 
 

@@ -169,7 +169,7 @@ def load(run: Path, *, weights: Mapping[str, str] | None = None, device: str = "
     except SafetensorError as error:
         raise MammoprepError(f"{path} is not readable ({error}). Copy the run again.") from error
     config = replace(config, weights={**config.weights, **(weights or {})}, device=str(pick_device(device)))
-    network = assemble(config)
+    network = assemble(_without_start(config))
     restore(network, tensors, where=path)
     module_of(network).eval()
     return network, config
@@ -179,6 +179,13 @@ def assemble(config: RunConfig) -> Segmenter:
     """Build the untrained network of a run on its device."""
     network = build(config.preset.model, categories=config.categories, weights=config.weights)
     return network.to(config.device)
+
+
+def _without_start(config: RunConfig) -> RunConfig:
+    """Leave out what the mask generator started from: a trained run has all of its weights."""
+    model = config.preset.model
+    places = {part: place for part, place in config.weights.items() if part != model.mask_generator}
+    return replace(config, preset=replace(config.preset, model=replace(model, mask_generator="random")), weights=places)
 
 
 def untrained(config: RunConfig) -> Segmenter:

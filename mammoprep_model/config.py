@@ -72,6 +72,15 @@ class ModelConfig:
     """Encodes the class names; `none`: a linear layer tells the classes apart."""
     synonyms: bool = True
     """Let each class also be found under its plain-language names; False: the bare name alone."""
+    prompt: str = "{}"
+    """Template of the texts that classes are told apart by, the name for {}. Of several, between |, the embeddings are
+    averaged."""
+    clip_share: float = 0.0
+    """Share of what the untrained CLIP says of each mask in the class probabilities at prediction; ODISE's is 0.3."""
+    clip_prompt: str = "a photo of a {}."
+    """Template of the texts for that."""
+    mask_generator: str = "random"
+    """Where the mask generator starts: `random`, or a whole Mask2Former whose tensors are taken where they fit."""
     time_embedding: bool = True
     """Let the captioner add a term to the UNet's time embedding too."""
     window: int = 512
@@ -104,8 +113,8 @@ class ModelConfig:
     @property
     def parts(self) -> tuple[str, ...]:
         """Give the pretrained parts that it needs, each once."""
-        named = (self.backbone, self.image_encoder, self.text_encoder)
-        return tuple(part for part in dict.fromkeys(named) if part not in ("none", "tiny", "tiny-swin"))
+        named = (self.backbone, self.image_encoder, self.text_encoder, self.mask_generator)
+        return tuple(part for part in dict.fromkeys(named) if part not in ("none", "random", "tiny", "tiny-swin"))
 
     def __post_init__(self) -> None:
         layers = (self.encoder_layers, self.decoder_layers, self.encoder_feedforward, self.decoder_feedforward)
@@ -118,6 +127,12 @@ class ModelConfig:
             and self.hidden % max(self.heads, 1) == 0,
             "importance_ratio must lie in 0 … 1": 0 <= self.importance_ratio <= 1,
             "oversample_ratio must be at least 1": self.oversample_ratio >= 1,
+            "prompts must hold {} for the name": all(
+                "{}" in template for text in (self.prompt, self.clip_prompt) for template in text.split("|")
+            ),
+            "clip_share must lie in 0 … 1": 0 <= self.clip_share <= 1,
+            "clip_share needs one pretrained CLIP as image_encoder and text_encoder": not self.clip_share
+            or (self.image_encoder == self.text_encoder and self.image_encoder not in ("none", "tiny")),
         }
         for rule, kept in rules.items():
             if not kept:

@@ -32,18 +32,22 @@ def loss(masks: Sequence[Tensor], logits: Sequence[Tensor], *, batch: Batch, con
     """Give the weighted terms `class`, `mask` and `dice`, each summed over all sets of predictions.
 
     `masks` (B, Q, h, w) and `logits` (B, Q, C + 1), "no object" last, hold one tensor a set; each set is matched anew.
-    Mask terms are divided by the number of segments in the batch (at least 1). Computed in float32. A part of a step's
-    images gives its share of the terms: it draws the random points of all of them and looks at its own.
+    Mask terms are divided by the number of segments in the batch (at least 1). Computed in float32 or better. A part of
+    a step's images gives its share of the terms: it draws the random points of all of them and looks at its own.
     """
     targets = [_present(*segments) for segments in zip(batch.masks, batch.labels, strict=True)]
     whole = batch.whole or Whole(tuple(target.labels for target in targets), first=0)
     with torch.autocast(batch.images.device.type, enabled=False):
         sets = [
-            _set_loss(set_masks.float(), set_logits.float(), targets=targets, whole=whole, config=config)
+            _set_loss(_precise(set_masks), _precise(set_logits), targets=targets, whole=whole, config=config)
             for set_masks, set_logits in zip(masks, logits, strict=True)
         ]
     weights = {"class": config.class_weight, "mask": config.mask_weight, "dice": config.dice_weight}
     return {name: weight * torch.stack([terms[name] for terms in sets]).sum() for name, weight in weights.items()}
+
+
+def _precise(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _present(masks: Tensor, labels: Tensor) -> Targets:

@@ -1,21 +1,18 @@
 """The parts that a network is built on: a diffusion model and encoders, pretrained or tiny and random."""
 
-import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import read_json
-from mammoprep_model import tiny, weights
+from mammoprep_model import tensors, tiny, weight_files, weights
+from mammoprep_model.attention import attend_within
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -48,12 +45,16 @@ class SwinSource:
 
 @dataclass(frozen=True)
 class Encoders:
-    """An image and a text encoder whose embeddings have `width` numbers."""
+    """An image and a text encoder whose embeddings have `width` numbers.
+
+    `scale` is the factor of their cosines with which they were trained.
+    """
 
     image: "ImageEncoder"
     text: Callable[[Sequence[str]], Tensor]
     width: int
     pretrained: bool
+    scale: float = 1.0
 
 
 class ImageEncoder(nn.Module):
@@ -73,24 +74,38 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W) in [0, 1], resized to a square, to embeddings (B, D), not normalised."""
-        resized = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
-        embeddings: Tensor = self.model((resized - self.mean) / self.std)
+        embeddings: Tensor = self.model(self._pixels(images))
         return embeddings
+
+    def within(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Embed what each mask shows: images (B, 3, H, W) and mask logits (B, Q, h, w) to embeddings (B, Q, D)."""
+        inside = F.interpolate(masks, (self.size, self.size), mode="bilinear", align_corners=False) >= 0
+        embeddings: Tensor = self.model.within(self._pixels(images), inside)  # type: ignore[operator]
+        return embeddings
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        resized = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
+        return (resized - self.mean) / self.std
 
 
 def load_diffusion(part: str, places: Mapping[str, str]) -> Diffusion:
-    """Load the UNet, the VAE and the encoding of the empty prompt of `tiny` or a diffusers folder."""
+    """Load UNet, VAE and the encoding of the empty prompt: `tiny`, a diffusers folder, or one file of CompVis."""
     if part == "tiny":
         return Diffusion(tiny.unet(), tiny.vae(), tiny.empty_prompt(), pretrained=False)
-    folder = _folder(part, places, layouts=("diffusers",))
+    place = _place(part, places, layouts=("diffusers",))
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    with _reading(part, folder):
-        unet = _from_diffusers(UNet2DConditionModel, folder / "unet")
-        vae = _from_diffusers(AutoencoderKL, folder / "vae")
-        empty_prompt = _empty_prompt(folder)
-    _check_layout(part, folder, unet=unet, vae=vae)
+    from mammoprep_model import originals
+
+    with tensors.reading(part, place):
+        if place.is_file():
+            unet, vae, empty_prompt = originals.stable_diffusion(tensors.read(place))
+        else:
+            unet = _from_diffusers(UNet2DConditionModel, place / "unet")
+            vae = _from_diffusers(AutoencoderKL, place / "vae")
+            empty_prompt = _empty_prompt(place)
+    _check_layout(part, place, unet=unet, vae=vae)
     return Diffusion(unet, vae, empty_prompt, pretrained=True)
 
 
@@ -100,19 +115,36 @@ def is_swin(part: str) -> bool:
 
 
 def load_swin(part: str, places: Mapping[str, str]) -> SwinSource:
-    """Load a Swin transformer as a backbone of four stages from a transformers folder.
+    """Load a Swin transformer as a backbone of four stages: a transformers folder, or one file of either layout.
 
     The norms behind the stages are new: a classifier has none. `tiny-swin` is small and random.
     """
     if part == "tiny-swin":
         return SwinSource(tiny.swin(), pretrained=False)
-    folder = _folder(part, places, layouts=("swin",))
-    from transformers import SwinBackbone
+    place = _place(part, places, layouts=("swin",))
+    from transformers import SwinBackbone, SwinConfig
 
-    stages = [f"stage{number}" for number in range(1, 5)]
-    with _reading(part, folder):
-        swin = _from_folder(SwinBackbone, folder, new=_NEW_IN_SWIN, out_features=stages)
+    from mammoprep_model import originals
+
+    with tensors.reading(part, place):
+        state = originals.swin_state(tensors.read(place, weight_files.TRANSFORMERS))
+        config = originals.swin_config(state) if place.is_file() else SwinConfig.from_pretrained(place)
+        config.out_features = [f"stage{number}" for number in range(1, 5)]
+        swin = tensors.model(SwinBackbone, config, state, new=_NEW_IN_SWIN)
     return SwinSource(swin, pretrained=True)
+
+
+def load_mask_generator(part: str, places: Mapping[str, str]) -> dict[str, Tensor]:
+    """Load the pixel decoder and the transformer of a whole Mask2Former, by `MaskGenerator`'s names of the tensors."""
+    place = _place(part, places, layouts=("mask2former",))
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
+
+    with tensors.reading(part, place):
+        config = Mask2FormerConfig.from_pretrained(place.parent if place.is_file() else place)
+        state = tensors.read(place, weight_files.TRANSFORMERS)
+        model = tensors.model(Mask2FormerForUniversalSegmentation, config, state).model
+    halves = {"pixel_decoder": model.pixel_level_module.decoder, "transformer": model.transformer_module}
+    return {f"{name}.{key}": value for name, half in halves.items() for key, value in half.state_dict().items()}
 
 
 def load_encoders(part: str, places: Mapping[str, str]) -> Encoders:
@@ -120,12 +152,12 @@ def load_encoders(part: str, places: Mapping[str, str]) -> Encoders:
     if part == "tiny":
         image = ImageEncoder(tiny.ImageModel(), size=tiny.IMAGE_SIZE)
         return Encoders(image, tiny.TextModel(), tiny.WIDTH, pretrained=False)
-    folder = _folder(part, places, layouts=("clip", "open_clip"))
-    with _reading(part, folder):
-        return _clip(folder) if weights.source_of(part).layout == "clip" else _biomedclip(folder)
+    place = _place(part, places, layouts=("clip", "open_clip"))
+    with tensors.reading(part, place):
+        return _clip(place) if weights.source_of(part).layout == "clip" else _biomedclip(place)
 
 
-def _folder(part: str, places: Mapping[str, str], *, layouts: Sequence[str]) -> Path:
+def _place(part: str, places: Mapping[str, str], *, layouts: Sequence[str]) -> Path:
     """Locate a part that must be of one of the layouts."""
     source = weights.source_of(part)
     if source.layout not in layouts:
@@ -134,15 +166,16 @@ def _folder(part: str, places: Mapping[str, str], *, layouts: Sequence[str]) -> 
     return weights.locate(part, places)
 
 
-def _biomedclip(folder: Path) -> Encoders:
+def _biomedclip(place: Path) -> Encoders:
     """Load a CLIP whose open_clip checkpoint holds timm's ViT and a BERT."""
     from transformers import BertTokenizer
 
     from mammoprep_model import biomedclip
 
+    folder = place.parent if place.is_file() else place
     settings = read_json(folder / "open_clip_config.json", hint="It comes with the checkpoint.")
     pixels = settings.get("preprocess_cfg", {})
-    state = _read_tensors(next(path for path in map(folder.joinpath, weights.OPEN_CLIP_WEIGHTS) if path.is_file()))
+    state = tensors.read(place, weight_files.OPEN_CLIP)
     vision = biomedclip.Vision(state)
     text = biomedclip.Text(
         state,
@@ -151,14 +184,17 @@ def _biomedclip(folder: Path) -> Encoders:
     )
     mean, std = pixels.get("mean", CLIP_MEAN), pixels.get("std", CLIP_STD)
     image = ImageEncoder(vision, size=vision.size, mean=mean, std=std)
-    return Encoders(image.eval(), text.eval(), vision.projection.out_features, pretrained=True)
+    scale = float(state["logit_scale"].exp())
+    return Encoders(image.eval(), text.eval(), vision.projection.out_features, pretrained=True, scale=scale)
 
 
-def _clip(folder: Path) -> Encoders:
-    """Load a CLIP from a transformers folder."""
-    from transformers import CLIPModel, CLIPTokenizer
+def _clip(place: Path) -> Encoders:
+    """Load a CLIP in transformers' layout."""
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-    model = _from_folder(CLIPModel, folder).eval()
+    folder = place.parent if place.is_file() else place
+    config = CLIPConfig.from_pretrained(folder)
+    model = tensors.model(CLIPModel, config, tensors.read(place, weight_files.TRANSFORMERS)).eval()
     tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     context = model.config.text_config.max_position_embeddings
 
@@ -170,7 +206,8 @@ def _clip(folder: Path) -> Encoders:
         return embeddings
 
     image = ImageEncoder(_ClipVision(model), size=model.config.vision_config.image_size)
-    return Encoders(image.eval(), text, model.config.projection_dim, pretrained=True)
+    scale = float(model.logit_scale.detach().exp())
+    return Encoders(image.eval(), text, model.config.projection_dim, pretrained=True, scale=scale)
 
 
 class _ClipVision(nn.Module):
@@ -185,14 +222,25 @@ class _ClipVision(nn.Module):
         embeddings: Tensor = self.projection(self.transformer(pixels).pooler_output)
         return embeddings
 
+    def within(self, pixels: Tensor, inside: Tensor) -> Tensor:
+        """Embed what each mask shows: pixels (B, 3, S, S) and masks (B, Q, S, S) of truth values to (B, Q, D)."""
+        vision = self.transformer
+        tokens = vision.pre_layrnorm(vision.embeddings(pixels))
+        seen = attend_within(tokens, inside, layers=vision.encoder.layers)
+        embeddings: Tensor = self.projection(vision.post_layernorm(seen))
+        return embeddings
+
 
 @torch.no_grad()
 def _empty_prompt(folder: Path) -> Tensor:
     """Encode the empty prompt with a diffusion model's own text encoder: (1, T, D)."""
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    encoder = _from_folder(CLIPTextModel, folder / "text_encoder").eval()
+    config = CLIPTextConfig.from_pretrained(folder / "text_encoder")
+    encoder = tensors.model(
+        CLIPTextModel, config, tensors.read(folder / "text_encoder", weight_files.TRANSFORMERS)
+    ).eval()
     length = encoder.config.max_position_embeddings
     tokens = tokenizer([""], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     encoded: Tensor = encoder(tokens["input_ids"]).last_hidden_state
@@ -200,38 +248,23 @@ def _empty_prompt(folder: Path) -> Tensor:
 
 
 def _from_diffusers(architecture: Any, folder: Path) -> Any:
-    """Load a diffusers model; .bin files are asked for where there is no other, which saves an alarming message."""
-    safe = (folder / "diffusion_pytorch_model.safetensors").is_file()
-    return _from_folder(architecture, folder, low_cpu_mem_usage=False, use_safetensors=safe)
+    """Load a diffusers model in float32; a tensor that the folder lacks is a KeyError.
 
-
-def _from_folder(architecture: Any, folder: Path, *, new: tuple[str, ...] = (), **options: Any) -> Any:
-    """Load a diffusers or transformers model in float32; a tensor that the folder lacks is a KeyError, but for `new`.
-
-    Both libraries read .bin files with `weights_only=True`; what is missing they would fill with random numbers.
+    diffusers reads .bin files with `weights_only=True`; what is missing it would fill with random numbers.
     """
-    model, info = architecture.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
-    if missing := sorted(name for name in info["missing_keys"] if not name.startswith(new)):
+    found = weight_files.find(folder, weight_files.DIFFUSERS)
+    name = found.name if found else ""
+    model, info = architecture.from_pretrained(
+        folder,
+        local_files_only=True,
+        output_loading_info=True,
+        low_cpu_mem_usage=False,
+        use_safetensors=".safetensors" in name,
+        variant="fp16" if ".fp16." in name else None,
+    )
+    if missing := sorted(info["missing_keys"]):
         raise KeyError(missing[0])
     return model.float()
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a .safetensors or a .bin file without unpickling objects."""
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
-
-
-@contextmanager
-def _reading(part: str, folder: Path) -> Iterator[None]:
-    """Say which part of which folder could not be read."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error).split("\n")[0]
-        raise MammoprepError(f"{folder} is no readable {part}: {reason}. {weights.needs(part)}") from error
 
 
 def _check_layout(part: str, folder: Path, *, unet: Any, vae: Any) -> None:

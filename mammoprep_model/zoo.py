@@ -49,8 +49,10 @@ _TINY = Preset(
     ),
 )
 
-# Where the paper is silent, ours is: ODISE's input size, windows, schedule and time term; bare class names with
-# synonyms, no prompt template; no zero-shot CLIP ensemble at prediction; trained parts start from scratch.
+# Where the paper is silent, ours is, for this preset and those made from it: ODISE's input size (train.size 1024),
+# windows (model.window 512), schedule and time term; bare class names (model.prompt "{}") with synonyms
+# (model.synonyms); no CLIP ensemble at prediction (model.clip_share 0; ODISE's is 0.3), for every class here is trained
+# on; trained parts start random (model.mask_generator; a COCO-trained one is m2f-coco).
 _M_ODISE = Preset(
     name="m-odise",
     summary="M-ODISE (arXiv 2407.14326): frozen MAM-E diffusion backbone, BiomedCLIP captioner and class head.",
@@ -60,6 +62,7 @@ _M_ODISE = Preset(
     trained=27.477,
     frozen=1021.08,
 )
+# ODISE's own choices on COCO but for the ensemble, which there serves classes never seen: as above.
 _ODISE = replace(
     _M_ODISE,
     name="odise",
@@ -69,6 +72,7 @@ _ODISE = replace(
     trained=28.067,
     frozen=1239.182,
 )
+# Silent on how BiomedCLIP replaces CLIP: ours reads its image and its text encoder alike; the rest as M-ODISE.
 _ODISE_BIOMEDCLIP = replace(
     _M_ODISE,
     name="odise-biomedclip",
@@ -76,6 +80,7 @@ _ODISE_BIOMEDCLIP = replace(
     model=ModelConfig(backbone="sd-1.3"),
     published="ODISE + BiomedCLIP",
 )
+# Silent on MAM-E's empty prompt: ours is encoded by MAM-E's own text encoder, which was trained too; the rest as ODISE.
 _ODISE_MAM_E = replace(
     _ODISE,
     name="odise-mam-e",
@@ -84,6 +89,7 @@ _ODISE_MAM_E = replace(
     published="ODISE + MAM-E",
 )
 # The paper leaves out the text encoder and does not say what conditions the diffusion model: ours is the empty prompt.
+# Panoptic thresholds are ODISE's, as for all (train.object_threshold 0; Mask2Former's own is 0.8).
 _M2F_SD = replace(
     _M_ODISE,
     name="m2f-sd",
@@ -95,7 +101,8 @@ _M2F_SD = replace(
     trained=25.911,
     frozen=934.888,
 )
-# Mask2Former's own settings for COCO panoptic with Swin-L; the paper says no others.
+# Mask2Former's own settings for COCO panoptic with Swin-L; the paper says no others. Swin starts from ImageNet-22k, the
+# rest random (model.mask_generator=m2f-coco: from COCO, where everything fits).
 _M2F_SWIN_L = replace(
     _M2F_SD,
     name="m2f-swin-l",

@@ -7,6 +7,7 @@ from mammoprep.cli import console
 
 if TYPE_CHECKING:
     from mammoprep_model.config import Preset
+    from mammoprep_model.weights import Source
 
 _TITLES = {"cdd-cesm": "CESM", "vindr": "VinDr"}
 
@@ -14,6 +15,7 @@ _TITLES = {"cdd-cesm": "CESM", "vindr": "VinDr"}
 def models(json: console.Json = False) -> None:
     """List the presets: parts, trained and frozen parameters, weights needed with size and licence, published PQ."""
     from mammoprep.evaluation.compare import published_rows
+    from mammoprep_model.weights import SOURCES
     from mammoprep_model.zoo import PRESETS
 
     published = {name: {row.title: row for row in published_rows(name)} for name in _TITLES}
@@ -26,10 +28,11 @@ def models(json: console.Json = False) -> None:
         for preset in PRESETS.values()
     }
     entries = [_entry(preset, scores[preset.name]) for preset in PRESETS.values()]
+    starts = [_facts(source) for source in SOURCES.values() if source.layout == "mask2former"]
     if json:
-        console.print_json({"models": entries})
+        console.print_json({"models": entries, "mask_generators": starts})
     else:
-        _show(entries)
+        _show(entries, starts)
 
 
 def _entry(preset: "Preset", published: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +40,6 @@ def _entry(preset: "Preset", published: Mapping[str, Any]) -> dict[str, Any]:
 
     model = preset.model
     parts = {"backbone": model.backbone, "image_encoder": model.image_encoder, "text_encoder": model.text_encoder}
-    needed = [SOURCES[part] for part in model.parts]
     return {
         "name": preset.name,
         "summary": preset.summary,
@@ -45,12 +47,18 @@ def _entry(preset: "Preset", published: Mapping[str, Any]) -> dict[str, Any]:
         "backbone_frozen": model.backbone_frozen,
         "trained_millions": preset.trained or None,
         "frozen_millions": preset.frozen if preset.trained else None,
-        "weights": [{"part": s.name, "hub": s.hub, "megabytes": s.megabytes, "licence": s.licence} for s in needed],
+        "weights": [_facts(SOURCES[part]) for part in model.parts],
         "published": published,
     }
 
 
-def _show(entries: list[dict[str, Any]]) -> None:
+def _facts(source: "Source") -> dict[str, Any]:
+    """Give what there is to know about a part's weights before getting them."""
+    names = ("hub", "revision", "megabytes", "licence")
+    return {"part": source.name, **{name: getattr(source, name) or None for name in names}}
+
+
+def _show(entries: list[dict[str, Any]], starts: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     screen = console.stdout()
@@ -76,8 +84,7 @@ def _show(entries: list[dict[str, Any]]) -> None:
         "* trained too. Parameters in millions. CESM, VinDr: PQ in per cent as published (arXiv 2407.14326), "
         "at IoU 0.1 on CDD-CESM and 0.05 on VinDr-Mammo.\n"
     )
-    for part in weights.values():
-        screen.print(
-            f"{part['part']}: https://huggingface.co/{part['hub']}, {part['megabytes']} MB, licence: {part['licence']}",
-            soft_wrap=True,
-        )
+    for facts in (*weights.values(), *starts):
+        use = f" (for --set model.mask_generator={facts['part']})" if facts in starts else ""
+        where = f"https://huggingface.co/{facts['hub']}, {facts['megabytes']} MB, licence: {facts['licence']}"
+        screen.print(f"{facts['part']}{use}: {where}", soft_wrap=True)

@@ -28,11 +28,12 @@ AT = (0.1, 0.25, 0.5)
 
 def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set with folds.json.")],
-    model: Annotated[str | None, typer.Option(help="Preset: tiny or m-odise.")] = None,
+    model: Annotated[str | None, typer.Option(help="Preset of `mammoprep models`.")] = None,
     fold: Annotated[str | None, typer.Option(help="Fold to validate on, 0 … k-1, or all.", show_default="0")] = None,
     out: Annotated[Path | None, typer.Option(help="RUN folder.", show_default="runs/MODEL-fold-FOLD")] = None,
     weights: Annotated[
-        list[str] | None, typer.Option(help="Where a part lies: mam-e=DIR, or a folder of parts. May be repeated.")
+        list[str] | None,
+        typer.Option(help="Where a part lies: mam-e=DIR (or file, or hub id), or a folder of parts. May be repeated."),
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A value: train.lr=1e-4. May be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(help="Start of every random stream.", show_default="0")] = None,

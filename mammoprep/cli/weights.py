@@ -9,25 +9,25 @@ from mammoprep.cli import console
 from mammoprep.cli.extra import require_model
 from mammoprep.errors import MammoprepError
 
-SUMS = "SHA256SUMS"
-"""Hashes of the collected files, as `sha256sum -c` reads them."""
-
 
 def weights(
     model: Annotated[str, typer.Option("--for", help="Preset of `mammoprep models`.", metavar="MODEL")],
     to: Annotated[Path, typer.Option(help="Folder for the parts, one folder each.", metavar="DIR")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="As for train: model.mask_generator=m2f-coco needs a part more.")
+    ] = None,
     json: console.Json = False,
 ) -> None:
     """Download the weights that a model needs into DIR; there train and predict take them with --weights DIR.
 
-    What is there whole is not downloaded again. DIR/SHA256SUMS lists the files, to be checked after copying.
+    What is there whole is not downloaded again. DIR/SHA256SUMS lists the files; it is checked whenever they are loaded.
     """
     require_model()
     from mammoprep import panoptic
+    from mammoprep_model import checksums, settings, zoo
     from mammoprep_model import weights as sources
-    from mammoprep_model import zoo
 
-    parts = zoo.preset(model).model.parts
+    parts = settings.change(zoo.preset(model), set_ or []).model.parts
     if not parts:
         raise MammoprepError(f"{model} needs no weights.")
     if to.exists() and not to.is_dir():
@@ -35,7 +35,7 @@ def weights(
     folders = {part: sources.fetch(part, to) for part in parts}
     files = sorted(path for folder in to.iterdir() if folder.is_dir() for path in _files(folder))
     lines = [f"{panoptic.file_hash(path)}  {path.relative_to(to).as_posix()}\n" for path in files]
-    panoptic.write_bytes(to / SUMS, "".join(lines).encode())
+    panoptic.write_bytes(to / checksums.SUMS, "".join(lines).encode())
     if json:
         console.print_json({"model": model, "parts": {part: str(folder) for part, folder in folders.items()}})
         return

@@ -1,7 +1,7 @@
 """The class head: a mask's pooled features are compared with the encoded names of the classes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,13 @@ _SYNONYMS = {
 def names_of(category: str, *, synonyms: bool) -> tuple[str, ...]:
     """Give the texts under which a class is found: its bare name, and its synonyms where they are wanted."""
     return (category, *(_SYNONYMS.get(category, ()) if synonyms else ()))
+
+
+def encode(names: Sequence[str], *, prompt: str, text: Callable[[Sequence[str]], Tensor]) -> Tensor:
+    """Give one embedding a name (N, D): the mean over the templates of a prompt, which are separated by |."""
+    templates = [template.strip() for template in prompt.split("|")]
+    embeddings = [text([template.replace("{}", name) for name in names]) for template in templates]
+    return torch.stack(embeddings).mean(0)
 
 
 class ClassHead(nn.Module):

@@ -1,6 +1,6 @@
 """The mask generator of Mask2Former: a pixel decoder and queries that look where their masks are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -52,6 +52,13 @@ class MaskGenerator(Mask2FormerPreTrainedModel):  # type: ignore[no-untyped-call
         self.post_init()  # type: ignore[no-untyped-call]
         # Versions of transformers leave it zero, normal or, without post_init, uninitialised memory.
         nn.init.normal_(self.pixel_decoder.level_embed)
+
+    def start_from(self, state: Mapping[str, Tensor]) -> list[str]:
+        """Take over the tensors of a trained one, by their names here; give those that do not fit or are not there."""
+        own = self.state_dict()
+        fitting = {name: state[name] for name in own if name in state and state[name].shape == own[name].shape}
+        self.load_state_dict(fitting, strict=False)
+        return sorted(own.keys() - fitting.keys())
 
     def forward(self, features: tuple[Tensor, ...]) -> Masks:
         """Map features (B, channels, H/s, W/s), s = 4, 8, 16, 32, to queries and masks."""

@@ -1,7 +1,8 @@
 """The ODISE family: captioner, backbone, mask generator and class head, built and wired."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +14,28 @@ from mammoprep_model import losses
 from mammoprep_model.config import ModelConfig
 from mammoprep_model.odise.backbone import Backbone, cut, merge
 from mammoprep_model.odise.captioner import Captioner, EmptyPrompt
-from mammoprep_model.odise.class_head import ClassHead, LinearHead, names_of
+from mammoprep_model.odise.class_head import ClassHead, LinearHead, encode, names_of
+from mammoprep_model.odise.clip_head import ClipHead
 from mammoprep_model.odise.mask_generator import MaskGenerator, Masks
 from mammoprep_model.odise.swin import Swin
-from mammoprep_model.parts import Diffusion, Encoders, SwinSource, is_swin, load_diffusion, load_encoders, load_swin
+from mammoprep_model.parts import (
+    Diffusion,
+    Encoders,
+    ImageEncoder,
+    SwinSource,
+    is_swin,
+    load_diffusion,
+    load_encoders,
+    load_mask_generator,
+    load_swin,
+)
 from mammoprep_model.segmenter import Batch, Prediction
 
 NONE = "none"
 """A part that a model does without."""
+RANDOM = "random"
+"""A start without a pretrained part."""
+_LOG = logging.getLogger(__name__)
 
 
 class Odise(nn.Module):
@@ -38,6 +53,7 @@ class Odise(nn.Module):
         captioner: Captioner | EmptyPrompt | None,
         mask_generator: MaskGenerator,
         class_head: ClassHead | LinearHead,
+        clip_head: ClipHead | None = None,
         given: Sequence[str],
     ) -> None:
         super().__init__()
@@ -46,6 +62,7 @@ class Odise(nn.Module):
         self.backbone = backbone
         self.mask_generator = mask_generator
         self.class_head = class_head
+        self.clip_head = clip_head
         self._given = tuple(given)
         self.train()
 
@@ -77,6 +94,9 @@ class Odise(nn.Module):
         """Segment images (B, 3, H, W) in [0, 1], H and W multiples of 64."""
         generated, logits = self(images)
         scores = logits[-1].float().softmax(-1)[..., :-1]
+        if self.clip_head is not None:
+            encoder = cast(ImageEncoder, cast(Captioner, self.captioner).encoder)  # ModelConfig's rule
+            scores = self.clip_head(scores, encoder.within(images, generated.masks[-1].float()))
         return [
             _prediction(masks, image_scores, size=(images.shape[2], images.shape[3]))
             for masks, image_scores in zip(generated.masks[-1].float(), scores, strict=True)
@@ -138,7 +158,20 @@ def build(config: ModelConfig, *, categories: Sequence[Category], weights: Mappi
     }
     image, text = encoders.get(config.image_encoder), encoders.get(config.text_encoder)
     load = load_swin if is_swin(config.backbone) else load_diffusion
-    return wire(config, categories=categories, source=load(config.backbone, places), image=image, text=text)
+    network = wire(config, categories=categories, source=load(config.backbone, places), image=image, text=text)
+    if config.mask_generator != RANDOM:
+        _start(network.mask_generator, config.mask_generator, places)
+    return network
+
+
+def _start(generator: MaskGenerator, part: str, places: Mapping[str, str]) -> None:
+    """Let the mask generator begin as a trained one, and say which of its tensors could not."""
+    random = generator.start_from(load_mask_generator(part, places))
+    total = len(generator.state_dict())
+    listed = f" Random: {', '.join(random)}." if random else ""
+    _LOG.warning(
+        "The mask generator starts with %d of its %d tensors from %s.%s", total - len(random), total, part, listed
+    )
 
 
 def wire(
@@ -173,13 +206,31 @@ def wire(
     if text is None:
         head = LinearHead(len(categories), hidden=config.hidden)
     else:
-        names = [text.text(names_of(category.name, synonyms=config.synonyms)) for category in categories]
-        head = ClassHead(names, empty=text.text([""])[0], hidden=config.hidden)
+        texts = _texts(config.prompt, categories, config=config, text=text)
+        head = ClassHead(texts, empty=text.text([""])[0], hidden=config.hidden)
         given["class_head.text"] = text.pretrained
+    clip_head = None
+    if config.clip_share and text is not None:
+        if not isinstance(captioner, Captioner):
+            raise MammoprepError("model.clip_share needs the captioner's CLIP. Choose a diffusion model as backbone.")
+        texts = _texts(config.clip_prompt, categories, config=config, text=text)
+        clip_head = ClipHead(texts, scale=text.scale, share=config.clip_share)
     prefixes = [prefix for prefix, is_given in given.items() if is_given]
     return Odise(
-        config, backbone=backbone, captioner=captioner, mask_generator=generator, class_head=head, given=prefixes
+        config,
+        backbone=backbone,
+        captioner=captioner,
+        mask_generator=generator,
+        class_head=head,
+        clip_head=clip_head,
+        given=prefixes,
     )
+
+
+def _texts(prompt: str, categories: Sequence[Category], *, config: ModelConfig, text: Encoders) -> list[Tensor]:
+    """Encode the names of each class in a prompt: (S, width) a class."""
+    names = (names_of(category.name, synonyms=config.synonyms) for category in categories)
+    return [encode(each, prompt=prompt, text=text.text) for each in names]
 
 
 def _captioner(config: ModelConfig, source: Diffusion, image: Encoders | None) -> Captioner | EmptyPrompt:

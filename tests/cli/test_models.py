@@ -48,3 +48,14 @@ def test_no_torch_is_loaded():
         "except SystemExit: sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_starts_of_the_mask_generator_are_listed_too(capsys):
+    assert run() == 0
+    assert (
+        "m2f-coco (for --set model.mask_generator=m2f-coco): https://huggingface.co/facebook/"
+        in capsys.readouterr().out
+    )
+    assert run("--json") == 0
+    (start,) = json.loads(capsys.readouterr().out)["mask_generators"]
+    assert (start["part"], start["licence"], len(start["revision"])) == ("m2f-coco", "CC BY-NC 4.0", 40)

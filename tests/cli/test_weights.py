@@ -25,7 +25,9 @@ def hub(monkeypatch):
     """A hub that has every file that it is asked for by name; it notes its own things in a hidden folder."""
     asked = []
 
-    def download(name, *, allow_patterns, local_dir):
+    def download(name, *, revision, allow_patterns, local_dir=None):
+        if not allow_patterns:
+            return None
         asked.append(name)
         for pattern in (pattern for pattern in allow_patterns if "*" not in pattern):
             path = Path(local_dir) / pattern
@@ -100,3 +102,9 @@ def test_without_internet_one_line_says_what_to_put_where(tmp_path, monkeypatch,
     assert run("--for", "m-odise", "--to", tmp_path / "w") == 2
     assert "--weights mam-e=FOLDER" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "w", ignore_errors=True)
+
+
+def test_a_setting_may_need_a_part_more(hub, tmp_path):
+    assert run("--for", "m2f-swin-l", "--to", tmp_path, "--set", "model.mask_generator=m2f-coco") == 0
+    assert hub == [weights.SOURCES["swin-l"].hub, weights.SOURCES["m2f-coco"].hub]
+    assert parse_weights([str(tmp_path)], ["swin-l", "m2f-coco"]).keys() == {"swin-l", "m2f-coco"}

@@ -220,3 +220,37 @@ def swin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     SwinForImageClassification(config).save_pretrained(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def mask2former_folder(small: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole Mask2Former as transformers saves it: `small`'s sizes, but one query more and other input channels."""
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+
+    torch.manual_seed(6)
+    root = tmp_path_factory.mktemp("m2f-coco")
+    backbone = SwinConfig(
+        image_size=64,
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 2, 2],
+        window_size=4,
+        **{"out_features": [f"stage{number}" for number in range(1, 5)]},
+    )
+    config = Mask2FormerConfig(
+        backbone_config=backbone,
+        feature_size=small.hidden,
+        mask_feature_size=small.hidden,
+        hidden_dim=small.hidden,
+        encoder_layers=small.encoder_layers,
+        encoder_feedforward_dim=small.encoder_feedforward,
+        decoder_layers=small.decoder_layers + 1,
+        dim_feedforward=small.decoder_feedforward,
+        num_attention_heads=small.heads,
+        num_queries=small.queries + 1,
+    )
+    network = Mask2FormerForUniversalSegmentation(config)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    network.save_pretrained(root)
+    return root

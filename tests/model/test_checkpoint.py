@@ -172,3 +172,22 @@ def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
     assert checkpoint.pick_device("auto").type == "cpu"
     with pytest.raises(MammoprepError, match="no CUDA GPU"):
         checkpoint.pick_device("cuda")
+
+
+def test_a_trained_run_asks_for_no_start_of_its_mask_generator(
+    saved: tuple[Path, Segmenter], config: RunConfig, monkeypatch: pytest.MonkeyPatch, fake_network: Callable[..., Any]
+) -> None:
+    model = replace(config.preset.model, mask_generator="m2f-coco")
+    places = {"mam-e": "somewhere", "m2f-coco": "gone"}
+    started = replace(config, preset=replace(config.preset, model=model), weights=places)
+    checkpoint.write_run(saved[0], started)
+    seen: list[Any] = []
+
+    def build(config: Any, *, categories: Any, weights: dict[str, str]) -> Any:
+        seen.append((config.mask_generator, weights))
+        return fake_network(config, categories=categories, weights=weights)
+
+    monkeypatch.setattr(checkpoint, "build", build)
+    _, found = checkpoint.load(saved[0], device="cpu")
+    assert seen == [("random", {"mam-e": "somewhere"})]
+    assert found.preset.model.mask_generator == "m2f-coco"

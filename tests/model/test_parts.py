@@ -170,3 +170,85 @@ def test_an_image_of_any_shape_is_embedded():
     torch.manual_seed(0)
     encoder = parts.load_encoders("tiny", {}).image
     assert encoder(torch.rand(2, 3, 100, 37)).shape == (2, 64)
+
+
+def in_shards(path: Path) -> None:
+    """Split a .safetensors file in two and write the index beside."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    names = sorted(tensors)
+    stem, places = path.name.removesuffix(".safetensors"), {}
+    for number, part in enumerate((names[::2], names[1::2]), 1):
+        shard = f"{stem}-0000{number}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, path.parent / shard, metadata={"format": "pt"})
+        places |= dict.fromkeys(part, shard)
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    (path.parent / f"{path.name}.index.json").write_text(json.dumps(index))
+    path.unlink()
+
+
+def test_weights_in_shards_are_the_same(diffusers_folder: Path, clip_folder: Path, tmp_path: Path):
+    diffusion, clip = copy(diffusers_folder, tmp_path / "a"), copy(clip_folder, tmp_path / "b")
+    for path in (diffusion / "vae" / "diffusion_pytorch_model.safetensors", clip / "model.safetensors"):
+        in_shards(path)
+    whole = parts.load_diffusion("mam-e", {"mam-e": str(diffusers_folder)}).vae.state_dict()
+    found = parts.load_diffusion("mam-e", {"mam-e": str(diffusion)}).vae.state_dict()
+    assert all(torch.equal(found[name], whole[name]) for name in whole)
+    whole, found = (parts.load_encoders("clip", {"clip": str(f)}).image.state_dict() for f in (clip_folder, clip))
+    assert all(torch.equal(found[name], whole[name]) for name in whole)
+
+
+def test_half_precision_is_taken_where_there_is_no_full_one(diffusers_folder: Path, tmp_path: Path):
+    folder = copy(diffusers_folder, tmp_path)
+    saved = torch.load(folder / "unet" / "diffusion_pytorch_model.bin", weights_only=True)
+    half = {name: value.half() for name, value in saved.items()}
+    save_file(half, folder / "unet" / "diffusion_pytorch_model.fp16.safetensors", metadata={"format": "pt"})
+    full = parts.load_diffusion("mam-e", {"mam-e": str(folder)}).unet.conv_in.weight
+    assert torch.equal(full, saved["conv_in.weight"])
+    (folder / "unet" / "diffusion_pytorch_model.bin").unlink()
+    halved = parts.load_diffusion("mam-e", {"mam-e": str(folder)}).unet.conv_in.weight
+    assert halved.dtype == torch.float32
+    assert torch.equal(halved, half["conv_in.weight"].float())
+    assert not torch.equal(halved, full)
+
+
+def test_a_single_file_of_an_encoder_is_read_with_the_words_beside_it(biomedclip_folder: Path, tmp_path: Path):
+    folder = copy(biomedclip_folder, tmp_path)
+    checkpoint = folder / "epoch_3.pt"
+    (folder / "open_clip_pytorch_model.bin").rename(checkpoint)
+    torch.save({"epoch": 3, "state_dict": torch.load(checkpoint, weights_only=True)}, checkpoint)
+    loaded = parts.load_encoders("biomedclip", {"biomedclip": str(checkpoint)})
+    original = parts.load_encoders("biomedclip", {"biomedclip": str(biomedclip_folder)})
+    assert torch.equal(loaded.text(["breast"]), original.text(["breast"]))
+
+
+def test_encoders_know_the_scale_of_their_cosines(clip_folder: Path, biomedclip_folder: Path, open_clip: Any):
+    clip = parts.load_encoders("clip", {"clip": str(clip_folder)})
+    biomedclip = parts.load_encoders("biomedclip", {"biomedclip": str(biomedclip_folder)})
+    assert clip.scale == pytest.approx(14.2857, rel=1e-3)  # CLIP's start, exp(2.6592)
+    assert biomedclip.scale == pytest.approx(float(open_clip.logit_scale.detach().exp()))
+
+
+def test_a_whole_mask2former_gives_its_mask_generator(mask2former_folder: Path):
+    from safetensors.torch import load_file
+
+    state = parts.load_mask_generator("m2f-coco", {"m2f-coco": str(mask2former_folder)})
+    published = load_file(mask2former_folder / "model.safetensors")
+    mask_features = published["model.pixel_level_module.decoder.mask_projection.weight"]
+    assert torch.equal(state["pixel_decoder.mask_projection.weight"], mask_features)
+    queries = published["model.transformer_module.queries_features.weight"]
+    assert torch.equal(state["transformer.queries_features.weight"], queries)
+    assert {name.split(".")[0] for name in state} == {"pixel_decoder", "transformer"}
+
+
+def test_a_mask2former_file_is_read_with_its_config_beside_it(mask2former_folder: Path):
+    folder = parts.load_mask_generator("m2f-coco", {"m2f-coco": str(mask2former_folder)})
+    file = parts.load_mask_generator("m2f-coco", {"m2f-coco": str(mask2former_folder / "model.safetensors")})
+    assert all(torch.equal(folder[name], file[name]) for name in folder)
+
+
+def test_a_mask2former_is_no_backbone(mask2former_folder: Path):
+    with pytest.raises(MammoprepError, match="m2f-coco cannot be used here. Choose tiny, mam-e, sd-1.3"):
+        parts.load_diffusion("m2f-coco", {"m2f-coco": str(mask2former_folder)})

@@ -55,6 +55,13 @@ def test_a_preset_survives_json(preset: zoo.Preset):
         {"projection": 8},
         {"importance_ratio": 1.5},
         {"oversample_ratio": 0.5},
+        {"prompt": "a lesion"},
+        {"prompt": "{}|a lesion"},
+        {"clip_prompt": "a photo"},
+        {"clip_share": 1.5, "image_encoder": "clip", "text_encoder": "clip"},
+        {"clip_share": 0.3},
+        {"clip_share": 0.3, "image_encoder": "clip", "text_encoder": "biomedclip"},
+        {"clip_share": 0.3, "image_encoder": "none", "text_encoder": "none"},
     ],
 )
 def test_values_that_make_no_model_are_refused(values: dict[str, float]):

@@ -1,10 +1,11 @@
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mammoprep_model.odise.class_head import ClassHead, names_of, pool
+from mammoprep_model.odise.class_head import ClassHead, encode, names_of, pool
 
 TEXTS = [torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]), torch.tensor([[0, 0, 1.0]])]
 """Two texts of the first class, one of the second."""
@@ -73,3 +74,17 @@ def test_a_class_is_also_found_under_its_plain_names():
 
 def test_an_unknown_class_has_its_bare_name():
     assert names_of("Mass", synonyms=True) == ("Mass",)
+
+
+def lengths(texts: Sequence[str]) -> Tensor:
+    """Encode a text by its length and by how many "a" are in it."""
+    return torch.tensor([[len(text), text.count("a")] for text in texts], dtype=torch.float32)
+
+
+def test_a_bare_prompt_is_the_name_alone():
+    assert encode(["mass", "cyst"], prompt="{}", text=lengths).tolist() == [[4, 1], [4, 0]]
+
+
+def test_the_embeddings_of_several_templates_are_averaged():
+    # "a mass" and "one mass!": 6 and 9 letters, two and one "a".
+    assert encode(["mass"], prompt="a {} | one {}!", text=lengths).tolist() == [[7.5, 1.5]]

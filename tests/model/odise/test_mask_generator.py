@@ -1,8 +1,10 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from mammoprep_model import parts
 from mammoprep_model.config import ModelConfig
 from mammoprep_model.odise.mask_generator import MaskGenerator
 
@@ -60,3 +62,25 @@ def test_nothing_is_left_uninitialised(small: ModelConfig):
 def test_the_same_seed_gives_the_same_weights(small: ModelConfig):
     first, second = make(small).state_dict(), make(small).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_it_starts_from_what_fits_and_names_the_rest(small: ModelConfig, mask2former_folder: Path):
+    """The whole Mask2Former has a query more, and other channels at its four inputs."""
+    network = make(small)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    trained = parts.load_mask_generator("m2f-coco", {"m2f-coco": str(mask2former_folder)})
+    left = network.start_from(trained)
+    after = network.state_dict()
+    assert all(torch.equal(after[name], before[name] if name in left else trained[name]) for name in after)
+    inputs = [f"pixel_decoder.input_projections.{number}.0.weight" for number in range(3)]
+    queries = ["transformer.queries_embedder.weight", "transformer.queries_features.weight"]
+    assert {*queries, "pixel_decoder.adapter_1.0.weight"} <= set(left)
+    assert set(left) <= {*inputs, *queries, "pixel_decoder.adapter_1.0.weight"}
+
+
+def test_a_generator_of_the_same_sizes_fits_whole(small: ModelConfig):
+    torch.manual_seed(5)
+    other = MaskGenerator(small, [small.projection] * 4)
+    network = make(small)
+    assert network.start_from(other.state_dict()) == []
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in network.state_dict().items())

@@ -313,3 +313,50 @@ def test_mask_generator_of_a_seed_is_the_same_with_either_class_head(tiny_config
         network = build(replace(tiny_config, text_encoder=text_encoder), categories=categories)
         starts.append(network.mask_generator.state_dict())
     assert all(torch.equal(starts[0][name], starts[1][name]) for name in starts[0])
+
+
+def test_a_prompt_changes_the_texts_of_the_classes(small, categories, places):
+    network = build(replace(small, prompt="a {} | the {}", synonyms=False), categories=categories, weights=places)
+    text = parts.load_encoders("biomedclip", places).text
+    expected = (text(["a breast"]) + text(["the breast"])) / 2
+    assert torch.allclose(network.class_head.text[2], expected[0], atol=1e-5)
+
+
+def test_clip_has_its_say_at_prediction_alone(small, categories, places, batch: Batch):
+    """With the whole share, scores are those of CLIP's own view of each mask; masks, losses and weights stay."""
+    networks = []
+    for share in (0.0, 1.0):
+        torch.manual_seed(0)
+        config = replace(small, clip_share=share, synonyms=False)
+        networks.append(build(config, categories=categories, weights=places).eval())
+    without, with_it = networks
+    assert with_it.trained_state().keys() == without.trained_state().keys()
+    before, after = (network.predict(batch.images)[0] for network in networks)
+    assert torch.equal(after.masks, before.masks)
+    encoders = parts.load_encoders("biomedclip", places)
+    texts = encoders.text([f"a photo of a {category.name}." for category in categories])
+    with torch.no_grad():
+        seen = encoders.image.within(batch.images[:1], with_it(batch.images)[0].masks[-1][:1])[0]
+    cosines = nn.functional.cosine_similarity(seen[:, None], texts[None], dim=-1)
+    expected = (encoders.scale * cosines).softmax(-1) * before.scores.sum(-1, keepdim=True)
+    assert torch.allclose(after.scores, expected, atol=1e-4)
+    losses = []
+    for network in networks:
+        torch.manual_seed(0)
+        losses.append(torch.stack(list(network.loss(batch).values())).sum().item())
+    assert losses[0] == losses[1]
+
+
+def test_a_run_that_started_from_a_mask2former_is_rebuilt_without_it(
+    small, categories, places, mask2former_folder, caplog, batch: Batch
+):
+    config = replace(small, mask_generator="m2f-coco")
+    network = build(config, categories=categories, weights={**places, "m2f-coco": str(mask2former_folder)})
+    trained = parts.load_mask_generator("m2f-coco", {"m2f-coco": str(mask2former_folder)})
+    name = "transformer.decoder.layernorm.weight"
+    assert torch.equal(network.mask_generator.state_dict()[name], trained[name])
+    assert "tensors from m2f-coco. Random: " in caplog.text
+    assert "transformer.queries_features.weight" in caplog.text
+    rebuilt = build(small, categories=categories, weights=places)
+    rebuilt.load_trained(network.trained_state())
+    assert same(rebuilt.eval().predict(batch.images), network.eval().predict(batch.images))

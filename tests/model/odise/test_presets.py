@@ -184,5 +184,35 @@ def test_tiny_swin_needs_no_weights(small: ModelConfig, categories: tuple[Catego
     assert any(name.startswith("backbone.swin") for name in network.trained_state())
 
 
-def test_every_source_is_a_part_of_some_preset():
-    assert set(weights.SOURCES) == {part for preset in zoo.PRESETS.values() for part in preset.model.parts}
+def test_every_source_is_a_part_of_some_preset_or_a_start_for_mask_generators():
+    named = {part for preset in zoo.PRESETS.values() for part in preset.model.parts}
+    starts = {source.name for source in weights.SOURCES.values() if source.layout == "mask2former"}
+    assert set(weights.SOURCES) == named | starts
+
+
+@pytest.mark.parametrize(("name", "left"), [("m2f-swin-l", 0), ("odise", 6)])
+def test_what_of_the_coco_trained_mask2former_fits_in_full_size(name: str, left: int):
+    """All of it behind Swin-L; behind 512 channels and with 100 queries not those of the inputs and of the queries."""
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+
+    from mammoprep_model.odise.mask_generator import MaskGenerator
+
+    model = zoo.preset(name).model
+    swin = {"embed_dim": 192, "depths": [2, 2, 18, 2], "num_heads": [6, 12, 24, 48], "window_size": 12}
+    stages = {"out_features": [f"stage{number}" for number in range(1, 5)]}
+    channels = [192, 384, 768, 1536] if model.backbone == "swin-l" else [model.projection] * 4
+    with torch.device("meta"):
+        published = Mask2FormerForUniversalSegmentation(
+            Mask2FormerConfig(backbone_config=SwinConfig(**swin, **stages), num_queries=200)
+        ).model
+        ours = MaskGenerator(model, channels).state_dict()
+    halves = {"pixel_decoder": published.pixel_level_module.decoder, "transformer": published.transformer_module}
+    theirs = {f"{half}.{key}": t for half, module in halves.items() for key, t in module.state_dict().items()}
+    assert theirs.keys() == ours.keys()
+    assert sum(theirs[key].shape != ours[key].shape for key in ours) == left
+
+
+def test_clip_has_no_say_where_there_is_no_captioner(small: ModelConfig, categories, all_places: Mapping[str, str]):
+    config = replace(small, backbone="tiny-swin", image_encoder="clip", text_encoder="clip", clip_share=0.3)
+    with pytest.raises(MammoprepError, match="model.clip_share needs the captioner's CLIP"):
+        build(config, categories=categories, weights={"clip": all_places["clip"]})

@@ -1,0 +1,69 @@
+"""Tensors from files of weights, and models from tensors: nothing is unpickled, nothing is made up."""
+
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mammoprep.errors import MammoprepError
+from mammoprep_model import weight_files, weights
+
+State = dict[str, Tensor]
+
+
+def read(place: Path, names: Sequence[str] = ()) -> State:
+    """Read the tensors of a file, or of the first of the named files in a folder, shards and all; floats as float32."""
+    path = place if place.is_file() else weight_files.find(place, names)
+    files = weight_files.shards(path) if path else []
+    content = {name: value for file in files for name, value in _tensors(file).items()}
+    return {name: value.float() if value.is_floating_point() else value for name, value in content.items()}
+
+
+def _tensors(path: Path) -> State:
+    """Read one file; of a trainer's checkpoint, what stands under `state_dict` or `model`."""
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} holds a {type(content).__name__} instead of named tensors")
+    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def model(architecture: Any, config: Any, state: Mapping[str, Tensor], *, new: tuple[str, ...] = ()) -> Any:
+    """Build a transformers model in float32 from tensors; a name that they lack is a KeyError, but for `new`.
+
+    from_pretrained translates the names of published files to those of the installed version.
+    """
+    built, info = architecture.from_pretrained(
+        None, config=config, state_dict=dict(state), dtype=torch.float32, output_loading_info=True
+    )
+    if missing := sorted(name for name in info["missing_keys"] if not name.startswith(new)):
+        raise KeyError(missing[0])
+    return built
+
+
+def fill(network: Any, state: Mapping[str, Tensor]) -> Any:
+    """Put tensors into a model; a name too many or too few is a KeyError."""
+    if wrong := sorted(network.state_dict().keys() ^ state.keys()):
+        raise KeyError(wrong[0])
+    network.load_state_dict(state)
+    return network
+
+
+@contextmanager
+def reading(part: str, place: Path) -> Iterator[None]:
+    """Say which part of which folder or file could not be read, and why."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error).split("\n")[0]
+        raise MammoprepError(f"{place} is no readable {part}: {reason}. {weights.needs(part)}") from error

@@ -1,0 +1,48 @@
+"""`mammoprep train`, `evaluate` and `predict` work for all six systems on small weights in real formats."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mammoprep.cli import main
+from mammoprep_model import zoo
+
+PAPER = [name for name in zoo.PRESETS if name != "tiny"]
+SIZES = ("window=64", "projection=16", "hidden=32", "heads=2", "queries=5", "encoder_layers=1", "encoder_feedforward=8")
+SIZES += ("decoder_layers=2", "decoder_feedforward=8", "points=64")
+TRAIN = ("steps=2", "size=64", "crop=64", "batch_size=1", "warmup_steps=1", "cpu_threads=1")
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(each) for each in arguments])
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="session")
+def collected(
+    tmp_path_factory, diffusers_folder: Path, clip_folder: Path, biomedclip_folder: Path, swin_folder: Path
+) -> Path:
+    """All parts in one folder, as `mammoprep weights` collects them."""
+    root = tmp_path_factory.mktemp("weights")
+    folders = {"mam-e": diffusers_folder, "sd-1.3": diffusers_folder, "clip": clip_folder}
+    for part, folder in {**folders, "biomedclip": biomedclip_folder, "swin-l": swin_folder}.items():
+        shutil.copytree(folder, root / part)
+    return root
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_preset_is_trained_scored_and_used(
+    name: str, dataset: Path, collected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    settings = [f"--set=model.{each}" for each in SIZES] + [f"--set=train.{each}" for each in TRAIN]
+    out = tmp_path / "run"
+    assert run("train", dataset, "--model", name, "--out", out, "--weights", collected, *settings, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["folds"].keys() == {"0"}
+    assert run("evaluate", out, "--iou-sweep") == 0
+    capsys.readouterr()
+    # The run knows where its weights lay.
+    assert run("predict", out, dataset, tmp_path / "predictions", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 6
