@@ -32,12 +32,14 @@ def loss(masks: Sequence[Tensor], logits: Sequence[Tensor], *, batch: Batch, con
     """Give the weighted terms `class`, `mask` and `dice`, each summed over all sets of predictions.
 
     `masks` (B, Q, h, w) and `logits` (B, Q, C + 1), "no object" last, hold one tensor a set; each set is matched anew.
-    Mask terms are divided by the number of segments in the batch (at least 1). Computed in float32.
+    Mask terms are divided by the number of segments in the batch (at least 1). The batch's class weights enter the
+    cross-entropy alone. Computed in float32.
     """
     targets = [_present(*segments) for segments in zip(batch.masks, batch.labels, strict=True)]
+    weight = _class_weights(batch, classes=logits[0].shape[-1], no_object_weight=config.no_object_weight)
     with torch.autocast(batch.images.device.type, enabled=False):
         sets = [
-            _set_loss(set_masks.float(), set_logits.float(), targets=targets, config=config)
+            _set_loss(set_masks.float(), set_logits.float(), targets=targets, class_weights=weight, config=config)
             for set_masks, set_logits in zip(masks, logits, strict=True)
         ]
     weights = {"class": config.class_weight, "mask": config.mask_weight, "dice": config.dice_weight}
@@ -50,7 +52,18 @@ def _present(masks: Tensor, labels: Tensor) -> Targets:
     return Targets(masks[keep], labels[keep])
 
 
-def _set_loss(masks: Tensor, logits: Tensor, *, targets: Sequence[Targets], config: ModelConfig) -> dict[str, Tensor]:
+def _class_weights(batch: Batch, *, classes: int, no_object_weight: float) -> Tensor:
+    """Give the weights of the classes (C + 1,): the batch's, else 1, and that of "no object"."""
+    weight = torch.ones(classes, device=batch.images.device)
+    if batch.class_weights is not None:
+        weight[:-1] = batch.class_weights
+    weight[-1] = no_object_weight
+    return weight
+
+
+def _set_loss(
+    masks: Tensor, logits: Tensor, *, targets: Sequence[Targets], class_weights: Tensor, config: ModelConfig
+) -> dict[str, Tensor]:
     """Give the unweighted terms of one set of predictions."""
     pairs = [match(masks[index], logits[index], targets=target, config=config) for index, target in enumerate(targets)]
     matched = torch.cat([masks[index, pair.predictions] for index, pair in enumerate(pairs)])[:, None]
@@ -62,22 +75,18 @@ def _set_loss(masks: Tensor, logits: Tensor, *, targets: Sequence[Targets], conf
     probability = predicted.sigmoid()
     dice = 1 - (2 * (probability * truth).sum(1) + 1) / (probability.sum(1) + truth.sum(1) + 1)
     return {
-        "class": _class_loss(logits, targets=targets, pairs=pairs, no_object_weight=config.no_object_weight),
+        "class": _class_loss(logits, targets=targets, pairs=pairs, weight=class_weights),
         "mask": cross_entropy.sum() / segments,
         "dice": dice.sum() / segments,
     }
 
 
-def _class_loss(
-    logits: Tensor, *, targets: Sequence[Targets], pairs: Sequence[Pairs], no_object_weight: float
-) -> Tensor:
+def _class_loss(logits: Tensor, *, targets: Sequence[Targets], pairs: Sequence[Pairs], weight: Tensor) -> Tensor:
     """Give the mean cross-entropy of the classes; what was not matched is to be "no object", the last class."""
     no_object = logits.shape[-1] - 1
     wanted = torch.full(logits.shape[:2], no_object, device=logits.device)
     for row, target, pair in zip(wanted, targets, pairs, strict=True):
         row[pair.predictions] = target.labels[pair.segments]
-    weight = torch.ones(no_object + 1, device=logits.device)
-    weight[no_object] = no_object_weight
     return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weight=weight)
 
 

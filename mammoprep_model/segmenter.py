@@ -1,7 +1,7 @@
 """The contract that every network here keeps: `loss(batch)` to train it, `predict(images)` to use it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -14,17 +14,28 @@ class Batch:
     `images` (B, 3, H, W) in [0, 1], H and W multiples of 64, padded right and below with 0. For each image `masks`
     (G, H, W) float32 of 0 and 1 and `labels` (G,) int64, an index into the data set's categories (things before
     stuff); G may be 0. `image_ids` are panoptic.json's.
+
+    `class_weights` (C,) weigh the categories in the cross-entropy. `keys` name views that always show the same pixels
+    under the same name (empty where chance makes ever new ones); `frozen` is what a network's frozen parts give for
+    these images (see `caches`), where it is known already.
     """
 
     images: Tensor
     masks: tuple[Tensor, ...]
     labels: tuple[Tensor, ...]
     image_ids: tuple[int, ...]
+    class_weights: Tensor | None = None
+    keys: tuple[str, ...] = ()
+    frozen: Mapping[str, Tensor] | None = None
 
     def to(self, device: str) -> "Batch":
         """Copy the tensors to a device."""
         masks, labels = (tuple(tensor.to(device) for tensor in tensors) for tensors in (self.masks, self.labels))
-        return Batch(self.images.to(device), masks, labels, self.image_ids)
+        weights = None if self.class_weights is None else self.class_weights.to(device)
+        frozen = None if self.frozen is None else {name: tensor.to(device) for name, tensor in self.frozen.items()}
+        return replace(
+            self, images=self.images.to(device), masks=masks, labels=labels, class_weights=weights, frozen=frozen
+        )
 
 
 @dataclass(frozen=True)

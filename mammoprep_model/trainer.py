@@ -73,11 +73,11 @@ def train(
     for job in jobs:
         if session.resume and _is_finished(job):
             continue
+        images = data.TrainingImages(source, image_ids=job.train_ids, config=job.config.preset.train, seed=seed)
         network = checkpoint.untrained(job.config)
         if job is jobs[0] and not session.resume:
             shutil.rmtree(out, ignore_errors=True)
         _open_run(job, out=out, folds=len(jobs))
-        images = data.TrainingImages(source, image_ids=job.train_ids, config=job.config.preset.train, seed=seed)
         validation = Validation(source, job.val_ids, config=job.config, run=job.run)
         _fit(network, images, validation, job=job, session=session)
         inference.predict(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mammoprep_model.checkpoint import Choices
     from mammoprep_model.log import Step
 
+Augment = Literal["none", "flip", "crop", "lsj"]
 Device = Literal["auto", "cpu", "cuda"]
 AT = (0.1, 0.25, 0.5)
 """IoU thresholds of the scores shown at the end."""
@@ -30,6 +31,7 @@ def train(
     weights: Annotated[
         list[str] | None, typer.Option(help="Where a part lies: mam-e=DIR, or a folder of parts. May be repeated.")
     ] = None,
+    augment: Annotated[Augment | None, typer.Option(help="Short for --set train.augment=…", show_default="lsj")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A value: train.lr=1e-4. May be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(help="Start of every random stream.", show_default="0")] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
@@ -50,7 +52,7 @@ def train(
     number = None if fold is None else _parse_fold(fold)
     out = out or Path("runs") / f"{model or 'tiny'}-fold-{number or 0}"
     choices = _choices(model, run=out if resume else None)
-    preset = settings.change(choices.preset, set_ or [])
+    preset = settings.change(choices.preset, [*([f"train.augment={augment}"] if augment else []), *(set_ or [])])
     try:
         with _live() as (on_step, on_predict):
             trainer.train(

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -194,3 +195,17 @@ def test_it_equals_the_loss_of_transformers(monkeypatch: pytest.MonkeyPatch):
     for name, (prefix, weight) in names.items():
         total = sum(value.item() for key, value in theirs.items() if key.startswith(prefix))
         assert ours[name].item() == pytest.approx(weight * total, rel=1e-5)
+
+
+def test_class_weights_weigh_the_cross_entropy_alone(monkeypatch: pytest.MonkeyPatch):
+    """Two queries, matched with classes 0 and 1 at even logits over 3 and at 2 : 0 : 0; weights 1 and 3."""
+    monkeypatch.setattr(losses, "uncertain_points", at_pixel_centres)
+    logits = torch.tensor([[[0.0, 0, 0], [0.0, 2, 0]]])
+    masks = logits_of(half("left"), half("right"))[None]
+    batch = batch_of(([half("left"), half("right")], [0, 1]))
+    weighted = replace(batch, class_weights=torch.tensor([1.0, 3.0]))
+    first, second = math.log(3), math.log(1 + 2 * math.exp(-2))
+    plain, heavy = [losses.loss([masks], [logits], batch=each, config=CONFIG) for each in (batch, weighted)]
+    assert plain["class"].item() == pytest.approx(2 * (first + second) / 2)
+    assert heavy["class"].item() == pytest.approx(2 * (first + 3 * second) / 4)
+    assert heavy["dice"].item() == plain["dice"].item()
