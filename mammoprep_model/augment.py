@@ -35,7 +35,6 @@ class View:
     image: Floats
     masks: Floats
     labels: NDArray[np.int64]
-    mirrored: bool = False
 
 
 def variants(config: TrainConfig) -> int:
@@ -56,8 +55,7 @@ def augment(sample: Sample, *, config: TrainConfig, generator: np.random.Generat
     window = (slice(top, top + config.crop), slice(left, left + config.crop))
     grey = resize(sample.grey, height, width)[window]
     index = cv2.resize(sample.index, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)[window]
-    mirrored = config.augment != "none" and config.flip and bool(generator.random() < 0.5)
-    if mirrored:
+    if config.augment != "none" and config.flip and generator.random() < 0.5:
         grey, index = grey[:, ::-1], index[:, ::-1]
     index = pad(index, config.crop, config.crop)
     present = np.flatnonzero(np.bincount(index.ravel())[1:]) + 1
@@ -65,7 +63,6 @@ def augment(sample: Sample, *, config: TrainConfig, generator: np.random.Generat
         image=pad(to_float(grey), config.crop, config.crop),
         masks=(index == present[:, None, None]).astype(np.float32),
         labels=sample.labels[present - 1],
-        mirrored=mirrored,
     )
 
 

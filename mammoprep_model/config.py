@@ -51,6 +51,9 @@ class TrainConfig:
     """Limit of the gradient's L2 norm over the trained parameters."""
     mixed_precision: bool = True
     """bfloat16 autocast on a GPU; a CPU computes in float32."""
+    cache_gib: float = 0.0
+    """Gibibytes that a run may keep on disk of what its frozen parts give for each view; 0: nothing is kept.
+    Of use where views return: `augment` none or flip, `view` whole."""
     cpu_threads: int = 0
     """Threads of a computation on the CPU; 0 leaves the choice to torch."""
     checkpoint_every: int = 500

@@ -15,7 +15,7 @@ from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Image, Panoptic
 from mammoprep_model import balance
 from mammoprep_model.augment import Floats as Floats
-from mammoprep_model.augment import Grey, Sample, View, augment, pad, resize, scaled, to_float, variants
+from mammoprep_model.augment import Grey, Sample, augment, pad, resize, scaled, to_float
 from mammoprep_model.config import TrainConfig
 from mammoprep_model.segmenter import Batch
 
@@ -103,6 +103,9 @@ class TrainingImages:
         self._odds = balance.odds(self._images, dataset.categories) if config.balance else None
         self._weights = balance.class_weights(config.class_weights, images=self._images, categories=dataset.categories)
 
+    def __len__(self) -> int:
+        return len(self._images)
+
     def batch(self, position: int) -> Batch:
         """Give the batch that starts at `position`."""
         positions = range(position, position + self._config.batch_size)
@@ -118,9 +121,6 @@ class TrainingImages:
             labels=tuple(torch.from_numpy(view.labels) for view in views),
             image_ids=tuple(image.id for image in images),
             class_weights=None if self._weights is None else torch.from_numpy(self._weights).float(),
-            keys=tuple(_key(image, view) for image, view in zip(images, views, strict=True))
-            if variants(self._config)
-            else (),
         )
 
     def _image_at(self, position: int) -> Image:
@@ -145,18 +145,24 @@ class TrainingImages:
         return sample
 
 
-def _key(image: Image, view: View) -> str:
-    return f"{image.id}-mirrored" if view.mirrored else str(image.id)
+def stream(
+    images: TrainingImages, starts: Sequence[int], *, ahead: int = 2, then: Callable[[Batch], Batch] | None = None
+) -> Iterator[Batch]:
+    """Yield the batches that start at the given positions, prepared by threads up to `ahead` in advance.
 
+    The threads also do `then`, where it is given.
+    """
 
-def stream(images: TrainingImages, starts: Sequence[int], *, ahead: int = 2) -> Iterator[Batch]:
-    """Yield the batches that start at the given positions, prepared by threads up to `ahead` in advance."""
+    def prepare(start: int) -> Batch:
+        batch = images.batch(start)
+        return then(batch) if then else batch
+
     with ThreadPoolExecutor(ahead) as pool:
         waiting = iter(starts)
-        pending = deque(pool.submit(images.batch, start) for start in islice(waiting, ahead))
+        pending = deque(pool.submit(prepare, start) for start in islice(waiting, ahead))
         while pending:
             yield pending.popleft().result()
-            pending.extend(pool.submit(images.batch, start) for start in islice(waiting, 1))
+            pending.extend(pool.submit(prepare, start) for start in islice(waiting, 1))
 
 
 def fit(grey: Grey, size: int) -> tuple[Floats, tuple[int, int]]:

@@ -15,9 +15,8 @@ class Batch:
     (G, H, W) float32 of 0 and 1 and `labels` (G,) int64, an index into the data set's categories (things before
     stuff); G may be 0. `image_ids` are panoptic.json's.
 
-    `class_weights` (C,) weigh the categories in the cross-entropy. `keys` name views that always show the same pixels
-    under the same name (empty where chance makes ever new ones); `frozen` is what a network's frozen parts give for
-    these images (see `caches`), where it is known already.
+    `class_weights` (C,) weigh the categories in the cross-entropy. `frozen` holds, for each image, what the frozen
+    parts of a network give for it, as `Cacheable.frozen` says; None or nothing at all where that is not known yet.
     """
 
     images: Tensor
@@ -25,14 +24,13 @@ class Batch:
     labels: tuple[Tensor, ...]
     image_ids: tuple[int, ...]
     class_weights: Tensor | None = None
-    keys: tuple[str, ...] = ()
-    frozen: Mapping[str, Tensor] | None = None
+    frozen: tuple[Mapping[str, Tensor] | None, ...] = ()
 
     def to(self, device: str) -> "Batch":
         """Copy the tensors to a device."""
         masks, labels = (tuple(tensor.to(device) for tensor in tensors) for tensors in (self.masks, self.labels))
         weights = None if self.class_weights is None else self.class_weights.to(device)
-        frozen = None if self.frozen is None else {name: tensor.to(device) for name, tensor in self.frozen.items()}
+        frozen = tuple(found and {name: tensor.to(device) for name, tensor in found.items()} for found in self.frozen)
         return replace(
             self, images=self.images.to(device), masks=masks, labels=labels, class_weights=weights, frozen=frozen
         )
@@ -70,4 +68,17 @@ class Segmenter(Protocol):
 
     def load_trained(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `trained_state` gave; a tensor too many, too few or of another shape is an error."""
+        ...
+
+
+@runtime_checkable
+class Cacheable(Protocol):
+    """A network with frozen parts, whose answer to an image never changes: `caches` keeps it on disk."""
+
+    def frozen(self, images: Tensor) -> list[dict[str, Tensor]]:
+        """Give the answers for images (B, 3, H, W), one mapping an image; empty ones where nothing is frozen."""
+        ...
+
+    def frozen_state(self) -> Mapping[str, Tensor]:
+        """Give the tensors on which the answers depend."""
         ...

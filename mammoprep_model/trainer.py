@@ -15,7 +15,7 @@ from torch import nn
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Panoptic
-from mammoprep_model import checkpoint, data, inference, provenance, settings
+from mammoprep_model import caches, checkpoint, data, inference, provenance, settings
 from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.config import Preset
 from mammoprep_model.interrupts import Stopped, stop_requests
@@ -40,6 +40,7 @@ class Session:
     overwrite: bool = False
     on_step: Callable[[Step], None] | None = None
     on_predict: Callable[[int, int], None] | None = None
+    on_note: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,14 @@ def _fit(
     left = 0 if validation.is_over else config.steps - step
     starts = range(position, position + left * config.batch_size, config.batch_size)
     memory = PeakMemory(device)
+    cache = _open_cache(network, len(images), job=job, session=session)
     with stop_requests() as is_stopping, Log(job.run, after=step) as log:
         begun = perf_counter()
-        for batch in data.stream(images, starts):
+        for batch in data.stream(images, starts, then=cache.read):
             step += 1
             set_rate(optimizer, learning_rate(step, config))
-            with torch.autocast("cuda", torch.bfloat16, enabled=config.mixed_precision and device != "cpu"):
-                losses = network.loss(batch.to(device))
+            with _autocast(job.config):
+                losses = network.loss(cache.fill(batch.to(device)))
             total = torch.stack([*losses.values()])
             values = dict(zip(losses, total.tolist(), strict=True))
             _check_finite(values, step=step, batch=batch, run=job.run)
@@ -150,6 +152,21 @@ def _fit(
         network.load_trained(validation.best.tensors)
     elif average:
         average.put_in()
+
+
+def _autocast(config: RunConfig) -> torch.autocast:
+    mixed = config.preset.train.mixed_precision and config.device != "cpu"
+    return torch.autocast("cuda", torch.bfloat16, enabled=mixed)
+
+
+def _open_cache(network: Segmenter, images: int, *, job: _Job, session: Session) -> caches.Cache:
+    """Open the cache that all folds of a run share, and say what it will hold."""
+    folder = job.predictions.parents[1] / "cache"
+    with _autocast(job.config):
+        cache, line = caches.open_cache(network, folder=folder, config=job.config.preset.train, images=images)
+    if line and session.on_note:
+        session.on_note(line)
+    return cache
 
 
 def _check_finite(values: Mapping[str, float], *, step: int, batch: Batch, run: Path) -> None:

@@ -68,6 +68,7 @@ def train(
                     overwrite=overwrite,
                     on_step=on_step,
                     on_predict=on_predict,
+                    on_note=console.note,
                 ),
             )
     except KeyboardInterrupt as stopped:

@@ -56,22 +56,34 @@ class Backbone(nn.Module):
         noise = torch.randn(1, channels, window // 8, window // 8, generator=generator)
         self.register_buffer("noise", noise, persistent=False)
 
-    def forward(self, windows: Tensor, tokens: Tensor, time: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(
+        self, windows: Tensor, tokens: Tensor, time: Tensor | None, *, encoded: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, ...]:
         """Map windows (B, 3, h, w) in [0, 1] to features (B, projection, h/s, w/s), s = 4, 8, 16, 32.
 
-        `tokens` (B, T, D) is the prompt's encoding, `time` (B, E) is added to the UNet's time embedding.
+        `tokens` (B, T, D) is the prompt's encoding, `time` (B, E) is added to the UNet's time embedding. `encoded` is
+        what `encode` gives, where it is known.
         """
-        with inputs_of(self._blocks()) as seen:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-                latent = self.vae.encode(windows * 2 - 1).latent_dist.mean
-                self.vae.decode(latent)
-            self._denoise(latent * self.vae.config.scaling_factor, tokens, time)
+        seen = dict(encoded or self.encode(windows))
+        with inputs_of(self._blocks("unet.")) as from_unet:
+            self._denoise(seen["latent"] * self.vae.config.scaling_factor, tokens, time)
+        seen |= from_unet
         height, width = windows.shape[-2:]
         features: dict[int, list[Tensor]] = {stride: [] for stride in STRIDES}
         for name, (_, stride) in TAPS.items():
             resized = F.interpolate(seen[name], (height // stride, width // stride), mode="nearest")
             features[stride].append(self.projections[name](resized))
         return tuple(torch.stack(maps).sum(0) for maps in features.values())
+
+    def encode(self, windows: Tensor) -> dict[str, Tensor]:
+        """Give the VAE's taps of windows (B, 3, h, w) and their `latent` (B, 4, h/8, w/8), without graph if frozen."""
+        with (
+            inputs_of(self._blocks("vae.")) as seen,
+            torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen),
+        ):
+            latent: Tensor = self.vae.encode(windows * 2 - 1).latent_dist.mean
+            self.vae.decode(latent)
+        return {**seen, "latent": latent}
 
     def _denoise(self, latent: Tensor, tokens: Tensor, time: Tensor | None) -> None:
         """Run the UNet at t = 0 for the sake of its taps; what it predicts is not used."""
@@ -83,8 +95,8 @@ class Backbone(nn.Module):
             time = noisy.new_zeros(())
         self.unet(noisy, 0, tokens, class_labels=time)
 
-    def _blocks(self) -> dict[str, Any]:
-        return {name: self.get_submodule(path) for name, (path, _) in TAPS.items()}
+    def _blocks(self, part: str = "") -> dict[str, Any]:
+        return {name: self.get_submodule(path) for name, (path, _) in TAPS.items() if path.startswith(part)}
 
 
 class Bottleneck(nn.Module):

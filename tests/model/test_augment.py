@@ -88,12 +88,9 @@ def test_the_default_draws_scale_corner_and_mirroring_in_this_order() -> None:
 def test_no_augmentation_gives_one_view_and_flip_two() -> None:
     config = replace(PLAIN, flip=True, scale=(0.1, 2))
     assert len({view.image.tobytes() for view in views(replace(config, augment="none"))}) == 1
-    flipped = views(replace(config, augment="flip"))
-    assert {view.image.tobytes() for view in flipped} == {
-        augment(SAMPLE, config=replace(config, augment="none"), generator=generator()).image.tobytes(),
-        next(view.image.tobytes() for view in flipped if view.mirrored),
-    }
-    assert 0 < sum(view.mirrored for view in flipped) < 40
+    flipped = {view.image[:4, :4].tobytes() for view in views(replace(config, augment="flip"))}
+    plain = augment(SAMPLE, config=replace(config, augment="none"), generator=generator()).image[:4, :4]
+    assert flipped == {plain.tobytes(), plain[:, ::-1].tobytes()}
 
 
 def test_crop_moves_the_window_at_one_scale() -> None:

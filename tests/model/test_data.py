@@ -127,15 +127,9 @@ def test_class_weights_travel_with_the_batch(dataset: Path) -> None:
     assert images_of(dataset).batch(0).class_weights is None
 
 
-def test_views_that_come_back_have_a_key(dataset: Path) -> None:
-    images = images_of(dataset, augment="flip")
-    seen: dict[str, torch.Tensor] = {}
-    for at in range(0, 60, 2):
-        batch = images.batch(at)
-        for key, image in zip(batch.keys, batch.images, strict=True):
-            assert torch.equal(seen.setdefault(key, image), image)
-    assert sorted(seen) == sorted([*"123456", *(f"{number}-mirrored" for number in "123456")])
-    assert images_of(dataset).batch(0).keys == ()
+def test_threads_also_do_what_comes_then(dataset: Path) -> None:
+    batches = data.stream(images_of(dataset), range(0, 8, 2), then=lambda batch: replace(batch, frozen=(None, None)))
+    assert [batch.frozen for batch in batches] == [(None, None)] * 4
 
 
 def test_a_fold_without_training_images_is_refused(dataset: Path) -> None:

@@ -71,6 +71,7 @@ def test_a_value_of_another_type_is_one_line(assignment: str, reason: str) -> No
         ({"learning_rate": 0.0}, "train.learning_rate"),
         ({"augment": "none", "crop": 512}, "crop or lsj where train.crop is below train.size"),
         ({"lesion_crops": 1.5}, "from 0 to 1"),
+        ({"cache_gib": -1.0}, "train.cache_gib"),
         ({"class_weights": "rare"}, "none, inverse, or a positive number"),
     ],
 )
