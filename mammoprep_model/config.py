@@ -51,6 +51,8 @@ class TrainConfig:
     """Limit of the gradient's L2 norm over the trained parameters."""
     mixed_precision: bool = True
     """bfloat16 autocast on a GPU; a CPU computes in float32."""
+    compile: bool = False
+    """Compile the UNet's transformer blocks (torch.compile); the first steps take longer for it."""
     cache_gib: float = 0.0
     """Gibibytes that a run may keep on disk of what its frozen parts give for each view; 0: nothing is kept.
     Of use where views return: `augment` none or flip, `view` whole."""

@@ -104,8 +104,7 @@ def _fit(
     step, position = _restore(kept, run=job.run) if session.resume else (0, 0)
     left = 0 if validation.is_over else config.steps - step
     starts = range(position, position + left * config.batch_size, config.batch_size)
-    memory = PeakMemory(device)
-    cache = _open_cache(network, len(images), job=job, session=session)
+    memory, cache = PeakMemory(device), _open_cache(network, len(images), job=job, session=session)
     with stop_requests() as is_stopping, Log(job.run, after=step) as log:
         begun = perf_counter()
         for batch in data.stream(images, starts, then=cache.read):

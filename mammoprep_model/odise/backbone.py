@@ -44,6 +44,7 @@ class Backbone(nn.Module):
         # The identity makes the UNet add what it gets as class_labels to its time embedding.
         self.unet.class_embedding = nn.Identity()
         _cut_decoder(vae)
+        _cut_unet(unet)
         if frozen:
             self.unet.requires_grad_(False)
             self.vae.requires_grad_(False)
@@ -151,6 +152,38 @@ def _cut_decoder(vae: Any) -> None:
     decoder.up_blocks = decoder.up_blocks[:2]
     decoder.up_blocks[1].upsamplers = None
     decoder.conv_norm_out = decoder.conv_act = decoder.conv_out = nn.Identity()
+
+
+def _cut_unet(unet: Any) -> None:
+    """Drop the UNet's layers behind its last tap, the input of the last residual block: what they predict is not used.
+
+    They work at the full size of the latent, and where the UNet is trained no gradient reaches them.
+    """
+    last = unet.up_blocks[-1]
+    last.resnets[-1] = _End(last.resnets[-1].in_channels)
+    if hasattr(last, "attentions"):
+        last.attentions[-1] = _Unattended()
+    unet.conv_norm_out = unet.conv_act = unet.conv_out = nn.Identity()
+
+
+class _End(nn.Module):
+    """Stands where a tapped block stood that nothing needs to run."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+
+    def forward(self, features: Tensor, time: Tensor) -> Tensor:
+        """Give back what enters."""
+        return features
+
+
+class _Unattended(nn.Module):
+    """Stands where an attention block stood."""
+
+    def forward(self, features: Tensor, **_: Any) -> tuple[Tensor]:
+        """Give back what enters, as diffusers' transformers do without `return_dict`."""
+        return (features,)
 
 
 def origins(size: tuple[int, int], *, window: int) -> list[tuple[int, int]]:
