@@ -18,8 +18,10 @@ def to_bfloat16(network: nn.Module) -> None:
 
 
 def to_channels_last(network: nn.Module) -> None:
-    """Lay the weights of convolutions out as tensor cores read them."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """Lay frozen convolutions out as tensor cores read them; trained ones keep the layout that checkpoints have."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and not module.weight.requires_grad:
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def compile_blocks(network: nn.Module) -> None:

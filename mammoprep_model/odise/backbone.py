@@ -54,7 +54,7 @@ class Backbone(nn.Module):
         self.projections = nn.ModuleDict({name: Bottleneck(block.in_channels, projection) for name, block in blocks})
         generator = torch.Generator("cpu").manual_seed(_NOISE_SEED)
         channels = vae.config.latent_channels
-        noise = torch.randn(1, channels, window // 8, window // 8, generator=generator)
+        noise = torch.randn(1, channels, window // 8, window // 8, generator=generator, device="cpu")
         self.register_buffer("noise", noise, persistent=False)
 
     def forward(

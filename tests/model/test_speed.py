@@ -68,6 +68,7 @@ def test_channels_last_gives_the_same_and_is_saved_as_before(network: Odise, bat
     before = results(network, batch, mixed=False)
     speed.to_channels_last(network)
     assert network.backbone.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert all(parameter.is_contiguous() for parameter in network.parameters() if parameter.requires_grad)
     after = results(network, batch, mixed=False)
     assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(before, after, strict=True))
     assert all(value.is_contiguous() for value in checkpoint.tensors_of(network).values())
