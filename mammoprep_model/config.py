@@ -36,6 +36,8 @@ class TrainConfig:
     """Times that every training image of the fold is seen; 0 leaves it to `steps`."""
     batch_size: int = 4
     """Images a step."""
+    micro_batch: int = 0
+    """Images of a step that a process computes at a time, to the same result with less memory; 0: all of them."""
     learning_rate: float = 1e-4
     backbone_rate: float = 1.0
     """Factor of the learning rate for the backbone's own weights, where they are trained."""

@@ -29,3 +29,16 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Let processes that are started meanwhile not hear Ctrl-C, which a terminal sends to all: they are told by us."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

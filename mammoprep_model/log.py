@@ -1,10 +1,11 @@
 """What training reports of each step: log.csv, and TensorBoard events where tensorboard is installed."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +16,10 @@ from mammoprep import panoptic
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+
+Draw = Callable[[Path, Path, Path], Sequence[Path]]
+"""Draw some images of a DATASET with what its PREDICTIONS say into a folder, a colour PNG each; give their paths."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +58,30 @@ class PeakMemory:
         self._device = device
         self._process = psutil.Process()
         self._peak = 0
-        if device.startswith("cuda"):
+        if self._on_gpu:
             torch.cuda.reset_peak_memory_stats(device)
 
     def mebibytes(self) -> float:
         """Look again and give the peak in MiB."""
-        on_gpu = self._device.startswith("cuda")
-        now = torch.cuda.max_memory_allocated(self._device) if on_gpu else self._process.memory_info().rss
+        now = torch.cuda.max_memory_allocated(self._device) if self._on_gpu else self._process.memory_info().rss
         self._peak = max(self._peak, now)
         return self._peak / 2**20
+
+    def __str__(self) -> str:
+        """Give the peak and all that the device has."""
+        total = torch.cuda.mem_get_info(self._device)[1] if self._on_gpu else psutil.virtual_memory().total
+        return f"peak {self.mebibytes():,.0f} of {total / 2**20:,.0f} MiB"
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self._device.startswith("cuda")
 
 
 class Log:
     """Appends to a run's log after step `after`; what an earlier start wrote beyond it is dropped."""
 
-    def __init__(self, run: Path, *, after: int) -> None:
+    def __init__(self, run: Path, *, after: int, draw: Draw | None = None) -> None:
+        self._draw = draw
         self._path = run / "log.csv"
         kept = self._kept(after)
         panoptic.write_bytes(self._path, "".join(kept).encode())
@@ -96,6 +110,20 @@ class Log:
         if self._events is not None:
             for name, value in row.items():
                 self._events.add_scalar(name, value, step.number)
+
+    def show(self, step: int, qualities: Mapping[str, float | None], *, dataset: Path, predictions: Path) -> None:
+        """Add how well the validation images were segmented to TensorBoard, and pictures of some of them."""
+        if self._events is None:
+            return
+        for name, quality in qualities.items():
+            if quality is not None:
+                self._events.add_scalar(f"validation/{name}", quality, step)
+        if self._draw is None:
+            return
+        with TemporaryDirectory(prefix="overlays-", dir=predictions.parent) as folder:
+            for path in self._draw(dataset, Path(folder), predictions):
+                picture = panoptic.read_png(path)[..., ::-1]  # OpenCV's BGR
+                self._events.add_image(f"validation/{path.stem}", picture.copy(), step, dataformats="HWC")
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mammoprep_model.config import ModelConfig
-from mammoprep_model.segmenter import Batch
+from mammoprep_model.segmenter import Batch, Whole
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,23 @@ def loss(masks: Sequence[Tensor], logits: Sequence[Tensor], *, batch: Batch, con
 
     `masks` (B, Q, h, w) and `logits` (B, Q, C + 1), "no object" last, hold one tensor a set; each set is matched anew.
     Mask terms are divided by the number of segments in the batch (at least 1). The batch's class weights enter the
-    cross-entropy alone. Computed in float32.
+    cross-entropy alone. Computed in float32. A part of a step's images gives its share of the terms: it draws the
+    random points of all of them and looks at its own.
     """
     targets = [_present(*segments) for segments in zip(batch.masks, batch.labels, strict=True)]
+    whole = batch.whole or Whole(tuple(target.labels for target in targets), first=0)
     weight = _class_weights(batch, classes=logits[0].shape[-1], no_object_weight=config.no_object_weight)
+    own = slice(whole.first, whole.first + len(targets))
+    masses = _masses(whole, weight=weight, queries=masks[0].shape[1])
+    share = sum(masses[own]) / sum(masses)
     with torch.autocast(batch.images.device.type, enabled=False):
         sets = [
-            _set_loss(set_masks.float(), set_logits.float(), targets=targets, class_weights=weight, config=config)
+            _set_loss(set_masks.float(), set_logits.float(), targets=targets, whole=whole, weight=weight, config=config)
             for set_masks, set_logits in zip(masks, logits, strict=True)
         ]
-    weights = {"class": config.class_weight, "mask": config.mask_weight, "dice": config.dice_weight}
-    return {name: weight * torch.stack([terms[name] for terms in sets]).sum() for name, weight in weights.items()}
+    factors = {"class": config.class_weight, "mask": config.mask_weight, "dice": config.dice_weight}
+    total = {name: factor * torch.stack([terms[name] for terms in sets]).sum() for name, factor in factors.items()}
+    return {**total, "class": total["class"] * share}
 
 
 def _present(masks: Tensor, labels: Tensor) -> Targets:
@@ -61,24 +67,51 @@ def _class_weights(batch: Batch, *, classes: int, no_object_weight: float) -> Te
     return weight
 
 
+def _masses(whole: Whole, *, weight: Tensor, queries: int) -> list[float]:
+    """Give the summed weights, in the mean of the cross-entropy, of the predictions of each image of a step."""
+    given = weight.cpu()
+    masses = []
+    for labels in whole.labels:
+        matched = min(queries, len(labels))
+        mean = float(given[labels.cpu()].mean()) if matched else 0.0
+        masses.append(matched * mean + float(given[-1]) * (queries - matched))
+    return masses
+
+
 def _set_loss(
-    masks: Tensor, logits: Tensor, *, targets: Sequence[Targets], class_weights: Tensor, config: ModelConfig
+    masks: Tensor, logits: Tensor, *, targets: Sequence[Targets], whole: Whole, weight: Tensor, config: ModelConfig
 ) -> dict[str, Tensor]:
     """Give the unweighted terms of one set of predictions."""
-    pairs = [match(masks[index], logits[index], targets=target, config=config) for index, target in enumerate(targets)]
+    pairs = _match_all(masks, logits, targets=targets, whole=whole, config=config)
     matched = torch.cat([masks[index, pair.predictions] for index, pair in enumerate(pairs)])[:, None]
     wanted = torch.cat([target.masks[pair.segments] for target, pair in zip(targets, pairs, strict=True)])[:, None]
-    points = uncertain_points(matched.detach(), config=config)
+    counts = [min(masks.shape[1], len(labels)) for labels in whole.labels]  # matched in each image
+    others = (sum(counts[: whole.first]), sum(counts[whole.first + len(targets) :]))
+    points = uncertain_points(matched.detach(), config=config, others=others)
     predicted, truth = sample(matched, points)[:, 0], sample(wanted, points)[:, 0]
-    segments = max(sum(len(target.labels) for target in targets), 1)
+    segments = max(sum(len(labels) for labels in whole.labels), 1)
     cross_entropy = F.binary_cross_entropy_with_logits(predicted, truth, reduction="none").mean(dim=1)
     probability = predicted.sigmoid()
     dice = 1 - (2 * (probability * truth).sum(1) + 1) / (probability.sum(1) + truth.sum(1) + 1)
     return {
-        "class": _class_loss(logits, targets=targets, pairs=pairs, weight=class_weights),
+        "class": _class_loss(logits, targets=targets, pairs=pairs, weight=weight),
         "mask": cross_entropy.sum() / segments,
         "dice": dice.sum() / segments,
     }
+
+
+def _match_all(
+    masks: Tensor, logits: Tensor, *, targets: Sequence[Targets], whole: Whole, config: ModelConfig
+) -> list[Pairs]:
+    """Match image by image; the points of images that are not here are drawn all the same."""
+    pairs = []
+    for place in range(len(whole.labels)):
+        index = place - whole.first
+        if 0 <= index < len(targets):
+            pairs.append(match(masks[index], logits[index], targets=targets[index], config=config))
+        else:
+            torch.rand(1, config.points, 2, device=masks.device)
+    return pairs
 
 
 def _class_loss(logits: Tensor, *, targets: Sequence[Targets], pairs: Sequence[Pairs], weight: Tensor) -> Tensor:
@@ -112,18 +145,23 @@ def match(masks: Tensor, logits: Tensor, *, targets: Targets, config: ModelConfi
 
 
 @torch.no_grad()
-def uncertain_points(masks: Tensor, *, config: ModelConfig) -> Tensor:
+def uncertain_points(masks: Tensor, *, config: ModelConfig, others: tuple[int, int] = (0, 0)) -> Tensor:
     """Draw the points (N, P, 2) in [0, 1] at which mask logits (N, 1, h, w) are judged.
 
     `importance_ratio` of them are those nearest to the border, logit 0, of `oversample_ratio` times P; the others
-    are drawn evenly.
+    are drawn evenly. Points are also drawn, and thrown away, for so many masks of `others` before and behind these.
     """
-    drawn = torch.rand(len(masks), int(config.points * config.oversample_ratio), 2, device=masks.device)
+    before, behind = others
+    rows = slice(before, before + len(masks))
+
+    def draw(points: int) -> Tensor:
+        return torch.rand(before + len(masks) + behind, points, 2, device=masks.device)[rows]
+
+    drawn = draw(int(config.points * config.oversample_ratio))
     uncertain = int(config.points * config.importance_ratio)
     nearest = sample(masks, drawn)[:, 0].abs().topk(uncertain, dim=1, largest=False).indices
     chosen = drawn.gather(1, nearest[:, :, None].expand(-1, -1, 2))
-    even = torch.rand(len(masks), config.points - uncertain, 2, device=masks.device)
-    return torch.cat([chosen, even], dim=1)
+    return torch.cat([chosen, draw(config.points - uncertain)], dim=1)
 
 
 def sample(maps: Tensor, points: Tensor) -> Tensor:

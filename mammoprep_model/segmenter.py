@@ -1,10 +1,18 @@
 """The contract that every network here keeps: `loss(batch)` to train it, `predict(images)` to use it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All images of an optimiser step, of which a batch holds those from place `first` on: `labels` (G,) of each."""
+
+    labels: tuple[Tensor, ...]
+    first: int
 
 
 @dataclass(frozen=True)
@@ -13,7 +21,8 @@ class Batch:
 
     `images` (B, 3, H, W) in [0, 1], H and W multiples of 64, padded right and below with 0. For each image `masks`
     (G, H, W) float32 of 0 and 1 and `labels` (G,) int64, an index into the data set's categories (things before
-    stuff); G may be 0. `image_ids` are panoptic.json's.
+    stuff); G may be 0. `image_ids` are panoptic.json's. Where the batch is a part of a step's images, `whole` says
+    which; none of its masks is empty then.
 
     `class_weights` (C,) weigh the categories in the cross-entropy. `frozen` holds, for each image, what the frozen
     parts of a network give for it, as `Cacheable.frozen` says; None or nothing at all where that is not known yet.
@@ -25,6 +34,7 @@ class Batch:
     image_ids: tuple[int, ...]
     class_weights: Tensor | None = None
     frozen: tuple[Mapping[str, Tensor] | None, ...] = ()
+    whole: Whole | None = None
 
     def to(self, device: str) -> "Batch":
         """Copy the tensors to a device."""
@@ -34,6 +44,14 @@ class Batch:
         return replace(
             self, images=self.images.to(device), masks=masks, labels=labels, class_weights=weights, frozen=frozen
         )
+
+    def parts(self, size: int, *, whole: Whole) -> Iterator["Batch"]:
+        """Cut the batch, which stands at `whole.first`, into parts of so many images (the last may have fewer)."""
+        names = ("images", "masks", "labels", "image_ids", "frozen")
+        for start in range(0, len(self.images), size):
+            rows = slice(start, start + size)
+            own: dict[str, Any] = {name: getattr(self, name)[rows] for name in names}
+            yield replace(self, **own, whole=Whole(whole.labels, whole.first + start))
 
 
 @dataclass(frozen=True)
@@ -55,7 +73,11 @@ class Segmenter(Protocol):
     """A network of any family. It is also a `torch.nn.Module`."""
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Give the weighted loss terms, scalars with gradients; their sum is minimised."""
+        """Give the weighted loss terms, scalars with gradients; their sum is minimised.
+
+        Of a part of a step's images (`batch.whole`) they are its share: the shares of all parts, each computed from the
+        same state of torch's random numbers, add up to the terms of the whole.
+        """
         ...
 
     def predict(self, images: Tensor) -> list[Prediction]:

@@ -102,6 +102,7 @@ def check(config: TrainConfig) -> None:
         "lesion_crops": not 0 <= config.lesion_crops <= 1,
         "class_weights": not _are_weights(config.class_weights),
         "cache_gib": not config.cache_gib >= 0,
+        "micro_batch": config.micro_batch < 0,
         "validate_every": config.validate_every < 0,
         "patience": config.patience < 0 or (config.patience > 0 and not config.validate_every),
     }
@@ -110,7 +111,11 @@ def check(config: TrainConfig) -> None:
     wrong |= {"cpu_threads": config.cpu_threads < 0}
     for name in (name for name, is_wrong in wrong.items() if is_wrong):
         rules = {"crop": "a multiple of 64", "ema": "at least 0 and below 1", "epochs": "0 or more"}
-        rules |= {"validate_every": "0 or more", "patience": "0 or more, and train.validate_every with it"}
+        rules |= {
+            "micro_batch": "0 or more",
+            "validate_every": "0 or more",
+            "patience": "0 or more, and train.validate_every with it",
+        }
         rules |= {"lesion_crops": "from 0 to 1", "cache_gib": "0 or more"}
         rules |= {"class_weights": "none, inverse, or a positive number for each lesion class: 1,2,4"}
         rules |= {"augment": "crop or lsj where train.crop is below train.size"}

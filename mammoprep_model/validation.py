@@ -19,6 +19,7 @@ from mammoprep.evaluation.tally import tally
 from mammoprep.panoptic import Panoptic
 from mammoprep_model import checkpoint, data, inference
 from mammoprep_model.checkpoint import RunConfig
+from mammoprep_model.log import Log
 from mammoprep_model.segmenter import Segmenter
 
 THRESHOLD = 0.1
@@ -61,22 +62,30 @@ class Validation:
         since = [step for step in self._rows if self.best and step > self.best.step]
         return bool(patience) and len(since) >= patience
 
-    def look(self, network: Segmenter, *, step: int) -> None:
-        """Score the network as it is; it is left ready to train."""
+    def look(self, network: Segmenter, *, step: int, log: Log | None = None) -> None:
+        """Score the network as it is, and show it in the log; it is left ready to train."""
         with TemporaryDirectory(prefix="validation-", dir=self._run) as folder:
             out = Path(folder) / "predictions"
-            inference.predict(network, data.pictures(self._dataset, self._image_ids), out=out, config=self._config)
+            pictures = data.pictures(self._dataset, self._image_ids)
+            options = inference.Options(batch_size=self._config.preset.train.micro_batch or None)
+            inference.predict(network, pictures, out=out, config=self._config, options=options)
             sweep = score(tally(self._dataset.root, out, image_ids=self._image_ids)).scores.sweep
+            level = THRESHOLDS.index(THRESHOLD)
+            curves = {name: getattr(sweep, name) for name in _QUALITIES}
+            found = {name: curve[level] if curve else None for name, curve in curves.items()}
+            if log:
+                log.show(step, found, dataset=self._dataset.root, predictions=out)
         checkpoint.module_of(network).train()
-        level = THRESHOLDS.index(THRESHOLD)
-        curves = (getattr(sweep, name) for name in _QUALITIES)
-        self._rows[step] = [curve[level] if curve else None for curve in curves]
-        self._write()
+        self._rows[step] = [*found.values()]
+        self.write()
         quality = self._rows[step][0] or 0.0
         if self.best is None or quality > self.best.quality:
             self.best = Best(step, quality, checkpoint.tensors_of(network))
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write RUN/validation.csv, where there is something to write."""
+        if not self._rows:
+            return
         rows = (
             ",".join((str(step), *("" if quality is None else str(quality) for quality in qualities)))
             for step, qualities in self._rows.items()
@@ -93,5 +102,3 @@ class Validation:
         """Take over what `state` gave; what was written after it is forgotten."""
         self._rows = dict(state["rows"])
         self.best = Best(**state["best"]) if state["best"] else None
-        if self._rows:
-            self._write()

@@ -26,7 +26,8 @@ EVALUATION = ("matching", "tally", "scores", "statistics", "figures")
 FOR_THE_MODEL = ("mammoprep", "mammoprep.errors", "mammoprep.panoptic", "mammoprep.evaluation")
 MODEL = ("config", "", "odise.network", "checkpoint", "trainer")
 """The order inside mammoprep_model; "" stands for all the parts that are not named here."""
-SAME_PLACE = {"segmenter": "config", "inference": "trainer", "validation": "trainer"}
+BESIDE_TRAINER = ("inference", "validation", "plan", "state", "descent", "side_by_side")
+SAME_PLACE = {"segmenter": "config", **dict.fromkeys(BESIDE_TRAINER, "trainer")}
 MODEL_LIBRARIES = {"torch", "diffusers", "transformers", "safetensors"}
 LIGHT = {"typer", "rich", "mammoprep", "mammoprep.cli", "mammoprep.errors", "mammoprep.records"}
 """What a file of the command line may import when it is loaded, beside the standard library."""

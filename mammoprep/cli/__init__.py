@@ -10,7 +10,7 @@ import typer
 from typer import TyperException
 
 from mammoprep import __version__
-from mammoprep.cli import compare, convert, demo, evaluate, folds, models, predict, train, weights
+from mammoprep.cli import compare, console, convert, demo, evaluate, folds, models, predict, train, weights
 from mammoprep.errors import MammoprepError
 
 app = typer.Typer(
@@ -61,9 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = app(list(arguments) if arguments is not None else None, standalone_mode=False)
     except (MammoprepError, TyperException) as error:
         text = _with_nearest(error.format_message()) if isinstance(error, TyperException) else str(error)
-        sys.stderr.write("mammoprep: " + " ".join(text.split()) + "\n")
+        if not console.is_one_of_many():
+            sys.stderr.write("mammoprep: " + " ".join(text.split()) + "\n")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("mammoprep: stopped.\n")
+        if not console.is_one_of_many():
+            sys.stderr.write("mammoprep: stopped.\n")
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)

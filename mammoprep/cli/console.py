@@ -1,6 +1,7 @@
 """What every command prints with: results on stdout, messages and progress bars on stderr."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,11 @@ def stdout() -> "Console":
     from rich.console import Console
 
     return Console(highlight=False)
+
+
+def is_one_of_many() -> bool:
+    """Tell whether torchrun started this process beside another one on this machine, which speaks for both."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def note(text: str) -> None:

@@ -1,9 +1,10 @@
 """`mammoprep train`: a network on one fold or all folds of a DATASET."""
 
+import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,8 +15,11 @@ from mammoprep.cli.extra import require_model
 from mammoprep.errors import MammoprepError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from mammoprep_model.checkpoint import Choices
     from mammoprep_model.log import Step
+    from mammoprep_model.plan import Session
 
 Augment = Literal["none", "flip", "crop", "lsj"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -39,50 +43,60 @@ def train(
         bool, typer.Option("--resume", help="Continue the run in --out as if it had not stopped.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    jobs: Annotated[
+        int, typer.Option(help="Folds trained side by side, each on a GPU where there are some.", min=1)
+    ] = 1,
     json: console.Json = False,
 ) -> int | None:
     """Train a network, then predict and score the validation images.
+
+    On several GPUs, or machines with shared folders: torchrun --nproc-per-node GPUS -m mammoprep train …
 
     Ctrl-C or SIGTERM finishes the step and writes a checkpoint; --resume goes on from there, to the last digit.
     On --resume the model, fold, seed and settings are those of the run; --set train.… may change them from there on.
     """
     require_model()
-    from mammoprep_model import settings, trainer
+    from mammoprep_model import plan, settings
 
     number = None if fold is None else _parse_fold(fold)
     out = out or Path("runs") / f"{model or 'tiny'}-fold-{number or 0}"
     choices = _choices(model, run=out if resume else None)
-    preset = settings.change(choices.preset, [*([f"train.augment={augment}"] if augment else []), *(set_ or [])])
+    choices = replace(
+        choices, seed=choices.seed if seed is None else seed, fold=choices.fold if number is None else number
+    )
+    choices = replace(
+        choices,
+        preset=settings.change(choices.preset, [*([f"train.augment={augment}"] if augment else []), *(set_ or [])]),
+    )
+    places = parse_weights(weights or [], choices.preset.model.parts)
+    session = plan.Session(weights=places, device=device, resume=resume, overwrite=overwrite, jobs=jobs, draw=draw)
     try:
-        with _live() as (on_step, on_predict):
-            trainer.train(
-                dataset,
-                out=out,
-                preset=preset,
-                fold=choices.fold if number is None else number,
-                seed=choices.seed if seed is None else seed,
-                session=trainer.Session(
-                    weights=parse_weights(weights or [], preset.model.parts),
-                    device=device,
-                    resume=resume,
-                    overwrite=overwrite,
-                    on_step=on_step,
-                    on_predict=on_predict,
-                    on_note=console.note,
-                ),
-            )
+        _train(dataset, out, choices=choices, session=session)
     except KeyboardInterrupt as stopped:
         if not (out / "run.json").is_file():
             raise
-        again = shlex.join(["mammoprep", "train", str(dataset), "--out", str(out), "--resume"])
-        console.note(f"mammoprep: {str(stopped) or 'Stopped.'} Continue with: {again}")
+        if is_first():
+            again = shlex.join(["mammoprep", "train", str(dataset), "--out", str(out), "--resume"])
+            console.note(f"mammoprep: {str(stopped) or 'Stopped.'} Continue with: {again}")
         return 130
     try:
-        _report(dataset, out, json=json)
+        if is_first():
+            _report(dataset, out, json=json)
     except MammoprepError as error:
         console.note(f"mammoprep: {out} is trained, but could not be scored. {error}")
         return 1
     return None
+
+
+def _train(dataset: Path, out: Path, *, choices: "Choices", session: "Session") -> None:
+    """Train as chosen, and show it."""
+    from mammoprep_model import trainer
+
+    with console.bar() as bar:
+        bar.disable = bar.disable or not is_first()
+        live = _Live(bar)
+        session = replace(session, on_step=live.step, on_predict=live.predict, on_note=live.note)
+        trainer.train(dataset, out=out, preset=choices.preset, fold=choices.fold, seed=choices.seed, session=session)
 
 
 def _choices(model: str | None, *, run: Path | None) -> "Choices":
@@ -156,20 +170,46 @@ def _parse_fold(text: str) -> int | Literal["all"]:
     return int(text)
 
 
-@contextmanager
-def _live() -> Iterator[tuple[Callable[["Step"], None], Callable[[int, int], None]]]:
-    """Show loss, images/s, memory and remaining time on stderr; a line a tenth where that is no terminal."""
-    with console.bar() as bar:
-        task = bar.add_task("", total=None, facts="")
+def is_first() -> bool:
+    """Tell whether this is the only process, or the one of torchrun's that reports."""
+    return os.environ.get("RANK", "0") == "0"
 
-        def on_step(step: "Step") -> None:
-            facts = f"loss {step.total:.3f}  {step.images_per_second:.1f} images/s  {step.peak_memory:,.0f} MiB"
-            title = f"train fold {step.fold}"
-            bar.update(task, description=title, completed=step.number, total=step.steps, facts=facts)
-            if bar.disable and step.number % max(1, step.steps // 10) == 0:
-                console.note(f"{title}: step {step.number}/{step.steps}  {facts}")
 
-        def on_predict(done: int, total: int) -> None:
-            bar.update(task, description="predict", completed=done, total=total, facts="")
+def draw(dataset: Path, out: Path, predictions: Path) -> Sequence[Path]:
+    """Draw a few validation images for TensorBoard: image | ground truth | prediction."""
+    from mammoprep import gallery
 
-        yield on_step, on_predict
+    return gallery.write_overlays(dataset, out, predictions=predictions, limit=4)
+
+
+class _Live:
+    """Shows loss terms, images/s, memory and remaining time on stderr; a line a tenth where that is no terminal.
+
+    Each fold has a bar for its steps and one for its predictions.
+    """
+
+    def __init__(self, bar: "Progress") -> None:
+        self._bar = bar
+        self._tasks: dict[str, TaskID] = {}
+
+    def step(self, step: "Step") -> None:
+        terms = "  ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
+        facts = f"loss {step.total:.3f} ({terms})  {step.images_per_second:.1f} images/s  {step.peak_memory:,.0f} MiB"
+        title = f"train fold {step.fold}"
+        remaining = self._move(title, step.number, step.steps, facts)
+        if self._bar.disable and step.number % max(1, step.steps // 10) == 0:
+            console.note(f"{title}: step {step.number}/{step.steps}  {facts}  {remaining}")
+
+    def predict(self, fold: int, done: int, total: int) -> None:
+        self._move(f"predict fold {fold}", done, total, "")
+
+    def note(self, text: str) -> None:
+        self._bar.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def _move(self, title: str, done: int, total: int, facts: str) -> str:
+        """Move a bar, which goes when it is full; give the remaining time in words."""
+        if title not in self._tasks:
+            self._tasks[title] = self._bar.add_task(title, total=total, completed=done - 1, facts=facts)
+        self._bar.update(self._tasks[title], completed=done, total=total, facts=facts, visible=done < total)
+        seconds = self._bar.tasks[self._bar.task_ids.index(self._tasks[title])].time_remaining
+        return "" if seconds is None else f"{timedelta(seconds=round(seconds))} left"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -36,7 +37,9 @@ def test_the_run_goes_to_a_folder_named_after_model_and_fold(dataset: Path, caps
     assert read_run(Path("runs/tiny-fold-1")).fold == 1
     printed = capsys.readouterr()
     assert "runs/tiny-fold-1" in printed.out
-    assert "step 6/6  loss" in printed.err
+    assert re.search(
+        r"step 6/6  loss [\d.]+ \(mask [\d.]+  class [\d.]+\)  [\d.]+ images/s  [\d,]+ MiB  0:00:00 left", printed.err
+    )
 
 
 def test_json_prints_one_object(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,6 +110,8 @@ def test_ctrl_c_says_how_to_go_on(
         (["DATASET", "--model=tiny", "--resume", "--out=nowhere"], "nothing to resume"),
         (["DATASET", "--model=tiny", "--out=DATASET"], "is not empty"),
         (["DATASET", "--model=tiny", "--device=tpu"], "tpu"),
+        (["DATASET", "--model=tiny", "--jobs=2"], "--fold all"),
+        (["DATASET", "--model=tiny", "--set=train.micro_batch=-1"], "0 or more"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
@@ -124,6 +129,36 @@ def test_without_folds_the_next_command_is_named(dataset: Path, capsys: pytest.C
     (dataset / "folds.json").unlink()
     assert run(dataset, "--model=tiny") == 2
     assert f"mammoprep folds {dataset}" in capsys.readouterr().err
+
+
+def test_only_the_first_process_of_a_machine_speaks(
+    dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (dataset / "folds.json").unlink()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert run(dataset, "--model=tiny") == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_remarks_are_shown(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = json.loads((dataset / "panoptic.json").read_text())
+    for annotation in content["annotations"]:
+        for segment in annotation["segments_info"]:
+            segment["category_id"] += segment["category_id"] == 1
+    (dataset / "panoptic.json").write_text(json.dumps(content))
+    assert run(dataset, "--model=tiny", "--set=train.steps=1") == 0
+    assert "Fold 0: no training image shows BI-RADS 3, which will not be learnt." in capsys.readouterr().err
+
+
+def test_all_folds_give_the_table_of_the_paper(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(dataset, "--model=tiny", "--fold=all", "--out=runs/all") == 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", "runs/all", "--iou-sweep"])
+    assert not ended.value.code
+    printed = capsys.readouterr().out
+    assert "±" in printed
+    assert all(name in printed for name in ("PQ", "RQ", "SQ", "AP"))
 
 
 def test_a_missing_extra_names_the_install_command(

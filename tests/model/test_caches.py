@@ -13,8 +13,8 @@ from mammoprep_model import caches, checkpoint, trainer
 from mammoprep_model.caches import Cache, open_cache
 from mammoprep_model.config import ModelConfig, Preset, TrainConfig
 from mammoprep_model.odise.network import Odise, build
+from mammoprep_model.plan import Session
 from mammoprep_model.segmenter import Batch, Cacheable
-from mammoprep_model.trainer import Session
 
 CONFIG = TrainConfig(size=192, crop=192, augment="flip", cache_gib=1)
 

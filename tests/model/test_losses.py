@@ -10,7 +10,7 @@ from torch import Tensor
 from mammoprep_model import losses
 from mammoprep_model.config import ModelConfig
 from mammoprep_model.losses import Targets
-from mammoprep_model.segmenter import Batch
+from mammoprep_model.segmenter import Batch, Whole
 
 CONFIG = ModelConfig(points=64)
 """With 64 points."""
@@ -78,7 +78,7 @@ def test_a_prediction_that_is_not_finite_is_matched_last():
     assert losses.match(masks, torch.zeros(2, 2), targets=targets, config=CONFIG).predictions.tolist() == [1]
 
 
-def at_pixel_centres(masks: Tensor, *, config: ModelConfig) -> Tensor:
+def at_pixel_centres(masks: Tensor, *, config: ModelConfig, others: tuple[int, int] = (0, 0)) -> Tensor:
     """Give the 64 centres of 8 x 8 pixels: there nothing is interpolated."""
     centres = (torch.arange(8) + 0.5) / 8
     return torch.cartesian_prod(centres, centres).flip(1).expand(len(masks), -1, -1)
@@ -165,6 +165,46 @@ def test_most_points_lie_where_the_mask_is_uncertain():
     near = ((points[0, :, 0] - 0.5).abs() < 0.15).float().mean()
     assert points.shape == (1, 400, 2)
     assert near > 0.75  # even points alone would put 0.3 of them there
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.5, 3.0])])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_shares_of_parts_add_up_to_the_whole(size: int, weights: Tensor | None):
+    """Whatever is drawn at random is the same, and so are the numbers drawn afterwards."""
+    masks, logits = random_sets(2, images=3)
+    batch = batch_of(([half("left"), half("right")], [2, 0]), ([], []), ([half("right")], [1]))
+    batch = replace(batch, class_weights=weights)
+    torch.manual_seed(0)
+    whole = losses.loss(masks, logits, batch=batch, config=CONFIG)
+    sum(whole.values()).backward()
+    expected, after = [each.grad.clone() for each in (*masks, *logits)], torch.rand(1)
+    for each in (*masks, *logits):
+        each.grad = None
+    total = dict.fromkeys(whole, 0.0)
+    for part in batch.parts(size, whole=Whole(batch.labels, 0)):
+        rows = slice(part.whole.first, part.whole.first + size)
+        torch.manual_seed(0)
+        own = losses.loss([each[rows] for each in masks], [each[rows] for each in logits], batch=part, config=CONFIG)
+        assert torch.rand(1) == after
+        sum(own.values()).backward()
+        total = {name: total[name] + own[name].item() for name in whole}
+    assert total == pytest.approx({name: term.item() for name, term in whole.items()}, rel=1e-5)
+    for each, gradient in zip((*masks, *logits), expected, strict=True):
+        assert torch.allclose(each.grad, gradient, atol=1e-6)
+
+
+def test_more_segments_than_masks_are_shared_too():
+    masks, logits = random_sets(1)
+    batch = batch_of(([half("left")] * 7, [0] * 7), ([half("right")], [1]))
+    torch.manual_seed(0)
+    whole = losses.loss(masks, logits, batch=batch, config=CONFIG)
+    parts = []
+    for place, part in enumerate(batch.parts(1, whole=Whole(batch.labels, 0))):
+        torch.manual_seed(0)
+        own = [[each[place : place + 1] for each in tensors] for tensors in (masks, logits)]
+        parts.append(losses.loss(*own, batch=part, config=CONFIG))
+    for name, term in whole.items():
+        assert sum(part[name].item() for part in parts) == pytest.approx(term.item(), rel=1e-5)
 
 
 def test_it_equals_the_loss_of_transformers(monkeypatch: pytest.MonkeyPatch):

@@ -88,6 +88,29 @@ def test_a_stopped_run_resumes_without_a_trace(
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
+def test_resuming_in_the_middle_of_an_epoch_gives_the_same_bytes(
+    dataset: Path, tmp_path: Path, small_preset: Preset, at: int
+) -> None:
+    """Four training images in batches of three: after all but the fourth step an epoch is half done."""
+    preset = replace(small_preset, train=replace(small_preset.train, batch_size=3, checkpoint_every=100, ema=0.7))
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    trainer.train(dataset, out=whole, preset=preset, session=CPU)
+    with pytest.raises(Stopped):
+        trainer.train(dataset, out=halved, preset=preset, session=stop_at(at, signal.SIGTERM))
+    state = checkpoint.load_state(halved)
+    assert state is not None
+    assert state["position"] == 3 * at
+    trainer.train(dataset, out=halved, preset=preset, session=RESUME)
+    assert losses(halved) == losses(whole)
+    assert weights(halved) == weights(whole)
+    first, second = (checkpoint.load_state(run) for run in (whole, halved))
+    assert first is not None
+    assert second is not None
+    assert all(torch.equal(first["network"][name], second["network"][name]) for name in first["network"])
+    assert torch.equal(first["random"]["cpu"], second["random"]["cpu"])
+
+
 def test_a_crash_between_checkpoints_resumes_from_the_last_one(
     dataset: Path, tmp_path: Path, small_preset: Preset
 ) -> None:

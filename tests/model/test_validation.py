@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from mammoprep.cli.train import draw
 from mammoprep.errors import MammoprepError
 from mammoprep.evaluation.matching import THRESHOLDS
 from mammoprep.evaluation.runs import Options, evaluate
@@ -154,3 +155,21 @@ def test_values_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(MammoprepError, match=rule):
         trainer.train(dataset, out=tmp_path / "run", preset=validating(small_preset, **values), session=CPU)
+
+
+def test_tensorboard_shows_scores_and_pictures_of_each_time(
+    dataset: Path, tmp_path: Path, small_preset: Preset
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = trainer.train(dataset, out=tmp_path / "run", preset=validating(small_preset), session=replace(CPU, draw=draw))
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    assert set(events.Tags()["images"]) == {"validation/case-1", "validation/case-4"}
+    assert [event.step for event in events.Images("validation/case-1")] == [2, 4, 6]
+    assert events.Images("validation/case-1")[0].width > 3 * events.Images("validation/case-1")[0].height // 2
+    assert [[str(event.step), f"{event.value:.5f}"] for event in events.Scalars("validation/PQ")] == [
+        [row[0], f"{float(row[1]):.5f}"] for row in rows(run)[1:]
+    ]
+    assert {"mask", "class", "total", "lr", "images/s", "peak_memory_mib"} <= set(events.Tags()["scalars"])
+    assert not [path for path in run.rglob("*overlays*")]
