@@ -157,6 +157,17 @@ def test_checkpointing_gives_the_same_gradients_and_leaves_no_hooks():
     assert not any(module._forward_pre_hooks for module in checkpointed.modules())
 
 
+def test_a_frozen_vae_leaves_no_graph_and_a_trained_one_does():
+    for frozen in (True, False):
+        encoded = make(frozen=frozen).encode(WINDOWS)
+        assert {value.requires_grad for value in encoded.values()} == {not frozen}
+
+
+def test_attention_runs_in_one_fused_operation(backbone: Backbone):
+    kinds = {type(processor).__name__ for processor in backbone.unet.attn_processors.values()}
+    assert kinds == {"AttnProcessor2_0"}
+
+
 def test_an_unfrozen_backbone_is_trained():
     network = make(frozen=False)
     gradients(network)
