@@ -3,8 +3,8 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -19,6 +19,7 @@ from mammoprep_model.plan import Job, Session
 
 TrainOne = Callable[[Job, Session], None]
 _CALLS = ("on_step", "on_predict", "on_note")
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 _LOOK_S = 0.2
 """Seconds between two looks at whether somebody wants to stop."""
 
@@ -74,23 +75,37 @@ def train(jobs: Sequence[Job], *, train_one: TrainOne, session: Session) -> None
 
 def _gpus() -> list[str | None]:
     """Name the GPUs as CUDA_VISIBLE_DEVICES does."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    named = os.environ.get(_VISIBLE)
     return [*named.split(",")] if named else [str(number) for number in range(torch.cuda.device_count())]
 
 
 def _start(jobs: Sequence[Job], *, train_one: TrainOne, session: Session, gpu: str | None) -> _Worker:
     spawn = multiprocessing.get_context("spawn")  # a forked process could not use CUDA
     ours, theirs = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_work, args=(theirs, jobs, train_one, session, gpu), daemon=True)
-    process.start()
+    process = spawn.Process(target=_work, args=(theirs, jobs, train_one, session), daemon=True)
+    with _seeing(gpu):
+        process.start()
     theirs.close()
     return _Worker(process, jobs, ours)
 
 
-def _work(words: Connection, jobs: Sequence[Job], train_one: TrainOne, session: Session, gpu: str | None) -> None:
-    """Train folds in turn, in a process of its own; report each call of the session, and how it ended."""
+@contextmanager
+def _seeing(gpu: str | None) -> Iterator[None]:
+    """Let processes that are started meanwhile see one GPU; later, a library may have asked for all of them."""
+    before = os.environ.get(_VISIBLE)
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        os.environ[_VISIBLE] = gpu
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[_VISIBLE] = before
+        else:
+            os.environ.pop(_VISIBLE, None)
+
+
+def _work(words: Connection, jobs: Sequence[Job], train_one: TrainOne, session: Session) -> None:
+    """Train folds in turn, in a process of its own; report each call of the session, and how it ended."""
     calls: Mapping[str, Any] = {name: partial(_report, words, name) for name in _CALLS}
     ended: BaseException | None = None
     try:

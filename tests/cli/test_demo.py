@@ -79,7 +79,7 @@ def test_untrained_network_is_the_one_that_training_began_with(
 
     begun = {}
 
-    def note_start(network, images, validation, *, job, session):
+    def note_start(network, *_, **__):
         begun.update({name: tensor.clone() for name, tensor in network.state_dict().items()})
 
     monkeypatch.setattr(trainer, "_fit", note_start)

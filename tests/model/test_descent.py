@@ -108,6 +108,25 @@ def test_the_error_says_which_setting_to_lower(setting: Setting) -> None:
     assert len(setting.notes) == 1
 
 
+def test_a_run_that_lacks_memory_goes_on_and_says_so(
+    dataset: Path, tmp_path: Path, small_preset: Preset, fake_network: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = checkpoint.build
+
+    def build_short(*arguments: Any, **named: Any) -> Any:
+        network: Any = build(*arguments, **named)
+        short_of(network, beyond=1)
+        return network
+
+    monkeypatch.setattr(checkpoint, "build", build_short)
+    notes: list[str] = []
+    session = Session(device="cpu", on_note=notes.append)
+    run = trainer.train(dataset, out=tmp_path / "run", preset=small_preset, session=session)
+    assert len((run / "log.csv").read_text().splitlines()) == 1 + 6
+    assert len(notes) == 1
+    assert "with 2 images at a time" in notes[0]
+
+
 def test_memory_that_lacks_elsewhere_in_training_is_one_line_too(
     dataset: Path, tmp_path: Path, small_preset: Preset, fake_network: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,15 +1,19 @@
 """Folds trained side by side are those of one after another, to the byte; they stop, resume and fail together."""
 
 import json
+import multiprocessing
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.evaluation import runs
-from mammoprep_model import trainer
+from mammoprep_model import plan, side_by_side, trainer
 from mammoprep_model.config import ModelConfig, Preset
 from mammoprep_model.interrupts import Stopped
 from mammoprep_model.log import Step
@@ -76,3 +80,42 @@ def test_jobs_want_all_folds(dataset: Path, tmp_path: Path, preset: Preset) -> N
     with pytest.raises(MammoprepError, match="Say --fold all with it"):
         trainer.train(dataset, out=tmp_path / "run", preset=preset, fold=0, session=TWO)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(None, ["0", "1", "0"]), ("3,GPU-ab", ["3", "GPU-ab", "3"])])
+def test_each_process_sees_one_gpu_from_its_start(
+    dataset: Path,
+    tmp_path: Path,
+    preset: Preset,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str | None,
+    expected: list[str],
+) -> None:
+    """Three folds at once on two GPUs; what a process would do is left out."""
+    seen: list[str | None] = []
+
+    class Process:
+        exitcode = 0
+
+        def __init__(self, **_: object) -> None: ...
+
+        def start(self) -> None:
+            seen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+        def join(self) -> None: ...
+
+        kill = join
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn"), "Process", Process)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    source = panoptic.load(dataset)
+    jobs = plan.plan(source, out=tmp_path / "run", preset=preset, fold="all", seed=0, session=CPU)
+    on_gpu = [replace(job, config=replace(job.config, device="cuda")) for job in jobs]
+    with pytest.raises(MammoprepError, match=r"The process with fold 0 died \(exit code 0\)"):
+        side_by_side.train(on_gpu, train_one=trainer._train_alone, session=replace(CPU, jobs=3))
+    assert seen == expected
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
