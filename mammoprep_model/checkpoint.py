@@ -16,7 +16,7 @@ from torch import nn
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
 from mammoprep.panoptic import Category
-from mammoprep_model import zoo
+from mammoprep_model import speed, zoo
 from mammoprep_model.config import ModelConfig, Preset, TrainConfig
 from mammoprep_model.odise.network import build
 from mammoprep_model.segmenter import Segmenter
@@ -176,9 +176,15 @@ def load(run: Path, *, weights: Mapping[str, str] | None = None, device: str = "
 
 
 def assemble(config: RunConfig) -> Segmenter:
-    """Build the untrained network of a run on its device."""
-    network = build(config.preset.model, categories=config.categories, weights=config.weights)
-    return network.to(config.device)
+    """Build the untrained network of a run on its device, as fast there as the run's precision lets it be."""
+    network = build(config.preset.model, categories=config.categories, weights=config.weights).to(config.device)
+    train, on_gpu = config.preset.train, config.device != "cpu"
+    if on_gpu and train.mixed_precision:
+        speed.to_bfloat16(network)
+        speed.to_channels_last(network)
+    if train.compile:
+        speed.compile_blocks(network)
+    return network
 
 
 def _without_start(config: RunConfig) -> RunConfig:

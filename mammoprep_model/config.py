@@ -1,6 +1,7 @@
 """What a network and its training are made of, as values: frozen dataclasses that go to run.json and come back."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mammoprep.errors import MammoprepError
 
@@ -15,8 +16,20 @@ class TrainConfig:
     """Side of the square training window, a multiple of 64."""
     scale: tuple[float, float] = (0.1, 2.0)
     """Range of the random rescaling (large scale jitter)."""
+    augment: Literal["none", "flip", "crop", "lsj"] = "lsj"
+    """What chance does to a training image: nothing; mirroring; that and a window at `size`, where `crop` is smaller;
+    large scale jitter, which also rescales by `scale`."""
     flip: bool = True
-    """Mirror half of the images left to right."""
+    """Mirror half of the images left to right; False: none, whatever `augment` says."""
+    view: Literal["whole", "windows", "both"] = "whole"
+    """What a training window shows: the image at `size`; a window of `crop` pixels at stored resolution, never
+    rescaled; each for half of the images."""
+    lesion_crops: float = 0.0
+    """Share of the windows, 0 … 1, that are laid so that they hold a lesion, where the image has one."""
+    balance: bool = False
+    """Draw images by the rarest lesion class in them, classes alike often; else each image once an epoch."""
+    class_weights: str = "none"
+    """Weights of the lesion classes in the cross-entropy: `none`, `inverse` (of their lesions), or numbers: 1,2,4."""
     steps: int = 9000
     """Optimiser steps; where `epochs` is given they follow from it."""
     epochs: float = 0.0
@@ -40,6 +53,11 @@ class TrainConfig:
     """Limit of the gradient's L2 norm over the trained parameters."""
     mixed_precision: bool = True
     """bfloat16 autocast on a GPU; a CPU computes in float32."""
+    compile: bool = False
+    """Compile the UNet's transformer blocks (torch.compile); the first steps take longer for it."""
+    cache_gib: float = 0.0
+    """Gibibytes that a run may keep on disk of what its frozen parts give for each view; 0: nothing is kept.
+    Of use where views return: `augment` none or flip, `view` whole."""
     cpu_threads: int = 0
     """Threads of a computation on the CPU; 0 leaves the choice to torch."""
     checkpoint_every: int = 500

@@ -6,23 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Image, Panoptic
+from mammoprep_model import balance
+from mammoprep_model.augment import Floats as Floats
+from mammoprep_model.augment import Grey, Sample, augment, pad, resize, scaled, to_float
 from mammoprep_model.config import TrainConfig
 from mammoprep_model.segmenter import Batch
-
-Grey = NDArray[np.unsignedinteger[Any]]
-"""A grey image (H, W) of 8 or 16 bits: 0 is black, the largest value white."""
-Floats = NDArray[np.float32]
-Indices = NDArray[np.uint16]
 
 STRIDE = 64
 """Sides of a network's input are multiples of this."""
@@ -41,24 +36,6 @@ class Picture:
     name: str
     read: Callable[[], Grey]
     size_of: Callable[[tuple[int, int]], tuple[int, int]] | None = None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One training image as stored: `index` (H, W) is 1 + the position in `labels` of a pixel's segment, 0 is VOID."""
-
-    grey: Grey
-    index: Indices
-    labels: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class View:
-    """One augmented training window: `image` (S, S) in [0, 1], `masks` (G, S, S) of 0 and 1, `labels` (G,)."""
-
-    image: Floats
-    masks: Floats
-    labels: NDArray[np.int64]
 
 
 def pictures(dataset: Panoptic, image_ids: Collection[int] | None = None) -> list[Picture]:
@@ -101,7 +78,14 @@ def read_sample(dataset: Panoptic, image: Image) -> Sample:
     index = np.zeros(ids.shape, dtype=np.uint16)
     for place, segment in enumerate(targets, start=1):
         index[ids == segment.id] = place
-    return Sample(grey, index, np.array([order[segment.category_id] for segment in targets], dtype=np.int64))
+    things = {category.id for category in dataset.categories if category.isthing}
+    boxes = [segment.bbox for segment in targets if segment.category_id in things]
+    return Sample(
+        grey,
+        index,
+        labels=np.array([order[segment.category_id] for segment in targets], dtype=np.int64),
+        lesions=np.array(boxes, dtype=np.int64).reshape(-1, 4),
+    )
 
 
 class TrainingImages:
@@ -120,6 +104,11 @@ class TrainingImages:
         self._room = CACHE_BYTES
         if not self._images:
             raise MammoprepError(f"{dataset.root}: the fold has no training images. Make the folds again.")
+        self._odds = balance.odds(self._images, dataset.categories) if config.balance else None
+        self._weights = balance.class_weights(config.class_weights, images=self._images, categories=dataset.categories)
+
+    def __len__(self) -> int:
+        return len(self._images)
 
     def batch(self, position: int) -> Batch:
         """Give the batch that starts at `position`."""
@@ -135,11 +124,15 @@ class TrainingImages:
             masks=tuple(torch.from_numpy(view.masks) for view in views),
             labels=tuple(torch.from_numpy(view.labels) for view in views),
             image_ids=tuple(image.id for image in images),
+            class_weights=None if self._weights is None else torch.from_numpy(self._weights).float(),
         )
 
     def _image_at(self, position: int) -> Image:
-        epoch, place = divmod(position, len(self._images))
-        return self._images[int(self._generator(_ORDER, epoch).permutation(len(self._images))[place])]
+        count = len(self._images)
+        epoch, place = divmod(position, count)
+        generator = self._generator(_ORDER, epoch)
+        order = generator.permutation(count) if self._odds is None else generator.choice(count, count, p=self._odds)
+        return self._images[int(order[place])]
 
     def _generator(self, kind: int, number: int) -> np.random.Generator:
         return np.random.default_rng((self._seed, kind, number))
@@ -156,36 +149,24 @@ class TrainingImages:
         return sample
 
 
-def stream(images: TrainingImages, starts: Sequence[int], *, ahead: int = 2) -> Iterator[Batch]:
-    """Yield the batches that start at the given positions, prepared by threads up to `ahead` in advance."""
+def stream(
+    images: TrainingImages, starts: Sequence[int], *, ahead: int = 2, then: Callable[[Batch], Batch] | None = None
+) -> Iterator[Batch]:
+    """Yield the batches that start at the given positions, prepared by threads up to `ahead` in advance.
+
+    The threads also do `then`, where it is given.
+    """
+
+    def prepare(start: int) -> Batch:
+        batch = images.batch(start)
+        return then(batch) if then else batch
+
     with ThreadPoolExecutor(ahead) as pool:
         waiting = iter(starts)
-        pending = deque(pool.submit(images.batch, start) for start in islice(waiting, ahead))
+        pending = deque(pool.submit(prepare, start) for start in islice(waiting, ahead))
         while pending:
             yield pending.popleft().result()
-            pending.extend(pool.submit(images.batch, start) for start in islice(waiting, 1))
-
-
-def augment(sample: Sample, *, config: TrainConfig, generator: np.random.Generator) -> View:
-    """Rescale, crop, mirror and pad at random: ODISE's large scale jitter; masks that fall outside are dropped.
-
-    The window is padded right and below with 0, a mammogram's black, where ODISE pads photographs with grey 128.
-    """
-    height, width = _scaled(sample.grey.shape, round(config.size * generator.uniform(*config.scale)))
-    top = int(generator.integers(max(0, height - config.crop), endpoint=True))
-    left = int(generator.integers(max(0, width - config.crop), endpoint=True))
-    window = (slice(top, top + config.crop), slice(left, left + config.crop))
-    grey = _resize(sample.grey, height, width)[window]
-    index = cv2.resize(sample.index, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)[window]
-    if config.flip and generator.random() < 0.5:
-        grey, index = grey[:, ::-1], index[:, ::-1]
-    index = _pad(index, config.crop, config.crop)
-    present = np.flatnonzero(np.bincount(index.ravel())[1:]) + 1
-    return View(
-        image=_pad(_to_float(grey), config.crop, config.crop),
-        masks=(index == present[:, None, None]).astype(np.float32),
-        labels=sample.labels[present - 1],
-    )
+            pending.extend(pool.submit(prepare, start) for start in islice(waiting, 1))
 
 
 def fit(grey: Grey, size: int) -> tuple[Floats, tuple[int, int]]:
@@ -193,28 +174,6 @@ def fit(grey: Grey, size: int) -> tuple[Floats, tuple[int, int]]:
 
     Give the image (H, W) in [0, 1] and the (height, width) that is not padding.
     """
-    height, width = _scaled(grey.shape, size)
-    image = _to_float(_resize(grey, height, width))
-    return _pad(image, -(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE), (height, width)
-
-
-def _scaled(shape: tuple[int, ...], long_side: int) -> tuple[int, int]:
-    scale = long_side / max(shape)
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
-
-
-def _resize(grey: Grey, height: int, width: int) -> Grey:
-    """Average pixels when shrinking, interpolate when enlarging."""
-    if grey.shape == (height, width):
-        return grey
-    method = cv2.INTER_AREA if height < grey.shape[0] else cv2.INTER_LINEAR
-    resized: Grey = np.asarray(cv2.resize(grey, (width, height), interpolation=method))
-    return resized
-
-
-def _to_float(grey: Grey) -> Floats:
-    return grey.astype(np.float32) / np.float32(np.iinfo(grey.dtype).max)
-
-
-def _pad(array: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    return np.pad(array, ((0, height - array.shape[0]), (0, width - array.shape[1])))
+    height, width = scaled(grey.shape, size)
+    image = to_float(resize(grey, height, width))
+    return pad(image, -(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE), (height, width)

@@ -8,6 +8,7 @@ from torch import nn
 
 from mammoprep.errors import MammoprepError
 from mammoprep_model import checkpoint, state
+from mammoprep_model.caches import Cache
 from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.log import PeakMemory
 from mammoprep_model.optimizer import learning_rate, set_rate
@@ -31,6 +32,7 @@ class Descent:
         job: Job,
         memory: PeakMemory,
         ranks: Ranks,
+        cache: Cache,
         note: Callable[[str], None],
     ) -> None:
         train = job.config.preset.train
@@ -41,6 +43,7 @@ class Descent:
         self._config = job.config
         self._run = job.run
         self._ranks = ranks
+        self._cache = cache
         self._note = note
         images = ranks.share(train.batch_size)
         self._size = min(train.micro_batch or images, images)
@@ -84,13 +87,12 @@ class Descent:
     def _try(self, batch: Batch, whole: Whole, random: dict[str, torch.Tensor]) -> dict[str, float] | None:
         """Add up the gradients of this process's images; None where memory does not suffice."""
         device = self._config.device
-        mixed = self._config.preset.train.mixed_precision and device != "cpu"
         sums: dict[str, float] = {}
         try:
             for part in batch.parts(self._size, whole=whole):
                 state.set_random_state(random, device)
-                with torch.autocast("cuda", torch.bfloat16, enabled=mixed):
-                    losses = self._kept.network.loss(part.to(device))
+                with autocast(self._config):
+                    losses = self._kept.network.loss(self._cache.fill(part.to(device)))
                 total = torch.stack([*losses.values()])
                 torch.autograd.backward(total.sum())
                 for name, value in zip(losses, total.tolist(), strict=True):
@@ -122,6 +124,12 @@ class Descent:
                 f"Step {step} stopped: {', '.join(wrong)} not finite on images {images}; {kept} in {self._run}."
                 " Lower train.lr or train.clip_norm with --set."
             )
+
+
+def autocast(config: RunConfig) -> torch.autocast:
+    """Give the precision in which a run computes: bfloat16 on a GPU where it is mixed."""
+    mixed = config.preset.train.mixed_precision and config.device != "cpu"
+    return torch.autocast("cuda", torch.bfloat16, enabled=mixed)
 
 
 def out_of_memory(config: RunConfig, memory: PeakMemory, *, images: int) -> MammoprepError:

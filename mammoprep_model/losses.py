@@ -32,18 +32,26 @@ def loss(masks: Sequence[Tensor], logits: Sequence[Tensor], *, batch: Batch, con
     """Give the weighted terms `class`, `mask` and `dice`, each summed over all sets of predictions.
 
     `masks` (B, Q, h, w) and `logits` (B, Q, C + 1), "no object" last, hold one tensor a set; each set is matched anew.
-    Mask terms are divided by the number of segments in the batch (at least 1). Computed in float32 or better. A part of
-    a step's images gives its share of the terms: it draws the random points of all of them and looks at its own.
+    Mask terms are divided by the number of segments in the batch (at least 1). The batch's class weights enter the
+    cross-entropy alone. Computed in float32 or better. A part of a step's images gives its share of the terms: it draws
+    the random points of all of them and looks at its own.
     """
     targets = [_present(*segments) for segments in zip(batch.masks, batch.labels, strict=True)]
     whole = batch.whole or Whole(tuple(target.labels for target in targets), first=0)
+    weight = _class_weights(batch, classes=logits[0].shape[-1], no_object_weight=config.no_object_weight)
+    own = slice(whole.first, whole.first + len(targets))
+    masses = _masses(whole, weight=weight, queries=masks[0].shape[1])
+    share = sum(masses[own]) / sum(masses)
     with torch.autocast(batch.images.device.type, enabled=False):
         sets = [
-            _set_loss(_precise(set_masks), _precise(set_logits), targets=targets, whole=whole, config=config)
+            _set_loss(
+                _precise(set_masks), _precise(set_logits), targets=targets, whole=whole, weight=weight, config=config
+            )
             for set_masks, set_logits in zip(masks, logits, strict=True)
         ]
-    weights = {"class": config.class_weight, "mask": config.mask_weight, "dice": config.dice_weight}
-    return {name: weight * torch.stack([terms[name] for terms in sets]).sum() for name, weight in weights.items()}
+    factors = {"class": config.class_weight, "mask": config.mask_weight, "dice": config.dice_weight}
+    total = {name: factor * torch.stack([terms[name] for terms in sets]).sum() for name, factor in factors.items()}
+    return {**total, "class": total["class"] * share}
 
 
 def _precise(values: Tensor) -> Tensor:
@@ -56,8 +64,28 @@ def _present(masks: Tensor, labels: Tensor) -> Targets:
     return Targets(masks[keep], labels[keep])
 
 
+def _class_weights(batch: Batch, *, classes: int, no_object_weight: float) -> Tensor:
+    """Give the weights of the classes (C + 1,): the batch's, else 1, and that of "no object"."""
+    weight = torch.ones(classes, device=batch.images.device)
+    if batch.class_weights is not None:
+        weight[:-1] = batch.class_weights
+    weight[-1] = no_object_weight
+    return weight
+
+
+def _masses(whole: Whole, *, weight: Tensor, queries: int) -> list[float]:
+    """Give the summed weights, in the mean of the cross-entropy, of the predictions of each image of a step."""
+    given = weight.cpu()
+    masses = []
+    for labels in whole.labels:
+        matched = min(queries, len(labels))
+        mean = float(given[labels.cpu()].mean()) if matched else 0.0
+        masses.append(matched * mean + float(given[-1]) * (queries - matched))
+    return masses
+
+
 def _set_loss(
-    masks: Tensor, logits: Tensor, *, targets: Sequence[Targets], whole: Whole, config: ModelConfig
+    masks: Tensor, logits: Tensor, *, targets: Sequence[Targets], whole: Whole, weight: Tensor, config: ModelConfig
 ) -> dict[str, Tensor]:
     """Give the unweighted terms of one set of predictions."""
     pairs = _match_all(masks, logits, targets=targets, whole=whole, config=config)
@@ -72,7 +100,7 @@ def _set_loss(
     probability = predicted.sigmoid()
     dice = 1 - (2 * (probability * truth).sum(1) + 1) / (probability.sum(1) + truth.sum(1) + 1)
     return {
-        "class": _class_loss(logits, targets=targets, pairs=pairs, counts=counts, config=config),
+        "class": _class_loss(logits, targets=targets, pairs=pairs, weight=weight),
         "mask": cross_entropy.sum() / segments,
         "dice": dice.sum() / segments,
     }
@@ -92,30 +120,13 @@ def _match_all(
     return pairs
 
 
-def _class_loss(
-    logits: Tensor,
-    *,
-    targets: Sequence[Targets],
-    pairs: Sequence[Pairs],
-    counts: Sequence[int],
-    config: ModelConfig,
-) -> Tensor:
-    """Give the mean cross-entropy of the classes; what was not matched is to be "no object", the last class.
-
-    It is the share of these images in the mean over all images, in which so many masks (`counts`) are matched.
-    """
+def _class_loss(logits: Tensor, *, targets: Sequence[Targets], pairs: Sequence[Pairs], weight: Tensor) -> Tensor:
+    """Give the mean cross-entropy of the classes; what was not matched is to be "no object", the last class."""
     no_object = logits.shape[-1] - 1
     wanted = torch.full(logits.shape[:2], no_object, device=logits.device)
     for row, target, pair in zip(wanted, targets, pairs, strict=True):
         row[pair.predictions] = target.labels[pair.segments]
-    weight = torch.ones(no_object + 1, device=logits.device)
-    weight[no_object] = config.no_object_weight
-    matched = sum(len(pair.predictions) for pair in pairs)
-    own, all_ = (
-        count + config.no_object_weight * (images * logits.shape[1] - count)
-        for count, images in ((matched, len(logits)), (sum(counts), len(counts)))
-    )
-    return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weight=weight) * (own / all_)
+    return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weight=weight.to(logits.dtype))
 
 
 @torch.no_grad()

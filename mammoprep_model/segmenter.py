@@ -1,7 +1,7 @@
 """The contract that every network here keeps: `loss(batch)` to train it, `predict(images)` to use it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -23,26 +23,35 @@ class Batch:
     (G, H, W) float32 of 0 and 1 and `labels` (G,) int64, an index into the data set's categories (things before
     stuff); G may be 0. `image_ids` are panoptic.json's. Where the batch is a part of a step's images, `whole` says
     which; none of its masks is empty then.
+
+    `class_weights` (C,) weigh the categories in the cross-entropy. `frozen` holds, for each image, what the frozen
+    parts of a network give for it, as `Cacheable.frozen` says; None or nothing at all where that is not known yet.
     """
 
     images: Tensor
     masks: tuple[Tensor, ...]
     labels: tuple[Tensor, ...]
     image_ids: tuple[int, ...]
+    class_weights: Tensor | None = None
+    frozen: tuple[Mapping[str, Tensor] | None, ...] = ()
     whole: Whole | None = None
 
     def to(self, device: str) -> "Batch":
         """Copy the tensors to a device."""
         masks, labels = (tuple(tensor.to(device) for tensor in tensors) for tensors in (self.masks, self.labels))
-        return replace(self, images=self.images.to(device), masks=masks, labels=labels)
+        weights = None if self.class_weights is None else self.class_weights.to(device)
+        frozen = tuple(found and {name: tensor.to(device) for name, tensor in found.items()} for found in self.frozen)
+        return replace(
+            self, images=self.images.to(device), masks=masks, labels=labels, class_weights=weights, frozen=frozen
+        )
 
     def parts(self, size: int, *, whole: Whole) -> Iterator["Batch"]:
         """Cut the batch, which stands at `whole.first`, into parts of so many images (the last may have fewer)."""
-        names = [field.name for field in fields(self) if field.name != "whole"]
+        names = ("images", "masks", "labels", "image_ids", "frozen")
         for start in range(0, len(self.images), size):
             rows = slice(start, start + size)
             own: dict[str, Any] = {name: getattr(self, name)[rows] for name in names}
-            yield Batch(**own, whole=Whole(whole.labels, whole.first + start))
+            yield replace(self, **own, whole=Whole(whole.labels, whole.first + start))
 
 
 @dataclass(frozen=True)
@@ -81,4 +90,17 @@ class Segmenter(Protocol):
 
     def load_trained(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `trained_state` gave; a tensor too many, too few or of another shape is an error."""
+        ...
+
+
+@runtime_checkable
+class Cacheable(Protocol):
+    """A network with frozen parts, whose answer to an image never changes: `caches` keeps it on disk."""
+
+    def frozen(self, images: Tensor) -> list[dict[str, Tensor]]:
+        """Give the answers for images (B, 3, H, W), one mapping an image; empty ones where nothing is frozen."""
+        ...
+
+    def frozen_state(self) -> Mapping[str, Tensor]:
+        """Give the tensors on which the answers depend."""
         ...

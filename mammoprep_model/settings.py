@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mammoprep.errors import MammoprepError, UnknownNameError
+from mammoprep_model import balance
 from mammoprep_model.config import Preset, TrainConfig
 
 Config = TypeVar("Config")
@@ -97,6 +98,10 @@ def check(config: TrainConfig) -> None:
         "milestones": not 0 <= config.milestones[0] <= config.milestones[1],
         "ema": not 0 <= config.ema < 1,
         "epochs": config.epochs < 0,
+        "augment": config.augment in ("none", "flip") and config.view != "windows" and config.crop < config.size,
+        "lesion_crops": not 0 <= config.lesion_crops <= 1,
+        "class_weights": not _are_weights(config.class_weights),
+        "cache_gib": not config.cache_gib >= 0,
         "micro_batch": config.micro_batch < 0,
         "validate_every": config.validate_every < 0,
         "patience": config.patience < 0 or (config.patience > 0 and not config.validate_every),
@@ -111,5 +116,16 @@ def check(config: TrainConfig) -> None:
             "validate_every": "0 or more",
             "patience": "0 or more, and train.validate_every with it",
         }
+        rules |= {"lesion_crops": "from 0 to 1", "cache_gib": "0 or more"}
+        rules |= {"class_weights": "none, inverse, or a positive number for each lesion class: 1,2,4"}
+        rules |= {"augment": "crop or lsj where train.crop is below train.size"}
         rule = rules.get(name, "positive (ranges from low to high)")
         raise MammoprepError(f"train.{name} = {getattr(config, name)} cannot be used: it must be {rule}.")
+
+
+def _are_weights(text: str) -> bool:
+    try:
+        balance.parse(text)
+    except ValueError:
+        return False
+    return True

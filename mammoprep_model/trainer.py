@@ -10,9 +10,9 @@ import torch
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Panoptic
-from mammoprep_model import checkpoint, data, inference, plan, settings, side_by_side, state
+from mammoprep_model import caches, checkpoint, data, inference, plan, settings, side_by_side, state
 from mammoprep_model.config import Preset
-from mammoprep_model.descent import Descent, out_of_memory
+from mammoprep_model.descent import Descent, autocast, out_of_memory
 from mammoprep_model.interrupts import Stopped, stop_requests
 from mammoprep_model.log import Log, PeakMemory, Step
 from mammoprep_model.optimizer import Average, learning_rate, make_optimizer
@@ -119,7 +119,8 @@ def _fit(network: Segmenter, source: Panoptic, *, job: Job, memory: PeakMemory, 
     kept = Kept(network, make_optimizer(module, config), average, validation, job.config.device)
     step, position = state.restore(kept, run=job.run) if session.resume else (0, 0)
     ranks.copy_first(parameter.data for parameter in module.parameters() if parameter.requires_grad)
-    descent = Descent(kept, job=job, memory=memory, ranks=ranks, note=session.note)
+    cache = _open_cache(network, len(images), job=job, session=session)
+    descent = Descent(kept, job=job, memory=memory, ranks=ranks, cache=cache, note=session.note)
     left = 0 if validation.is_over else config.steps - step
     first = position + ranks.rank * dealt.batch_size
     starts = range(first, first + left * config.batch_size, config.batch_size)
@@ -127,7 +128,7 @@ def _fit(network: Segmenter, source: Panoptic, *, job: Job, memory: PeakMemory, 
         if log:
             validation.write()
         begun = perf_counter()
-        for batch in data.stream(images, starts):
+        for batch in data.stream(images, starts, then=cache.read):
             step += 1
             losses = descent.step(batch, number=step)
 
@@ -158,6 +159,16 @@ def _fit(network: Segmenter, source: Panoptic, *, job: Job, memory: PeakMemory, 
             if over:
                 break
     state.settle(kept)
+
+
+def _open_cache(network: Segmenter, images: int, *, job: Job, session: Session) -> caches.Cache:
+    """Open the cache that all folds of a run share, and say what it will hold."""
+    folder = job.predictions.parents[1] / "cache"
+    with autocast(job.config):
+        cache, line = caches.open_cache(network, folder=folder, config=job.config.preset.train, images=images)
+    if line:
+        session.note(line)
+    return cache
 
 
 def _log(job: Job, *, after: int, session: Session, ranks: Ranks) -> AbstractContextManager[Log | None]:

@@ -32,6 +32,14 @@ def test_score_your_own(tmp_path):
     assert "dice" in printed[-1]
 
 
+def test_train_gpu_says_in_one_line_that_there_is_no_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    call = [sys.executable, EXAMPLES / "benchmarks" / "train_gpu.py"]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "no CUDA GPU" in done.stderr
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_every_example_is_tested_here(path):
     assert f'"{path.name}"' in Path(__file__).read_text()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mammoprep_model.log import Step
     from mammoprep_model.plan import Session
 
+Augment = Literal["none", "flip", "crop", "lsj"]
 Device = Literal["auto", "cpu", "cuda"]
 AT = (0.1, 0.25, 0.5)
 """IoU thresholds of the scores shown at the end."""
@@ -35,6 +36,7 @@ def train(
         list[str] | None,
         typer.Option(help="Where a part lies: mam-e=DIR (or file, or hub id), or a folder of parts. May be repeated."),
     ] = None,
+    augment: Annotated[Augment | None, typer.Option(help="Short for --set train.augment=…", show_default="lsj")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A value: train.lr=1e-4. May be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(help="Start of every random stream.", show_default="0")] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
@@ -63,7 +65,10 @@ def train(
     choices = replace(
         choices, seed=choices.seed if seed is None else seed, fold=choices.fold if number is None else number
     )
-    choices = replace(choices, preset=settings.change(choices.preset, set_ or []))
+    choices = replace(
+        choices,
+        preset=settings.change(choices.preset, [*([f"train.augment={augment}"] if augment else []), *(set_ or [])]),
+    )
     places = parse_weights(weights or [], choices.preset.model.parts)
     session = plan.Session(weights=places, device=device, resume=resume, overwrite=overwrite, jobs=jobs, draw=draw)
     try:

@@ -44,6 +44,7 @@ class Backbone(nn.Module):
         # The identity makes the UNet add what it gets as class_labels to its time embedding.
         self.unet.class_embedding = nn.Identity()
         _cut_decoder(vae)
+        _cut_unet(unet)
         if frozen:
             self.unet.requires_grad_(False)
             self.vae.requires_grad_(False)
@@ -53,25 +54,37 @@ class Backbone(nn.Module):
         self.projections = nn.ModuleDict({name: Bottleneck(block.in_channels, projection) for name, block in blocks})
         generator = torch.Generator("cpu").manual_seed(_NOISE_SEED)
         channels = vae.config.latent_channels
-        noise = torch.randn(1, channels, window // 8, window // 8, generator=generator)
+        noise = torch.randn(1, channels, window // 8, window // 8, generator=generator, device="cpu")
         self.register_buffer("noise", noise, persistent=False)
 
-    def forward(self, windows: Tensor, tokens: Tensor, time: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(
+        self, windows: Tensor, tokens: Tensor, time: Tensor | None, *, encoded: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, ...]:
         """Map windows (B, 3, h, w) in [0, 1] to features (B, projection, h/s, w/s), s = 4, 8, 16, 32.
 
-        `tokens` (B, T, D) is the prompt's encoding, `time` (B, E) is added to the UNet's time embedding.
+        `tokens` (B, T, D) is the prompt's encoding, `time` (B, E) is added to the UNet's time embedding. `encoded` is
+        what `encode` gives, where it is known.
         """
-        with inputs_of(self._blocks()) as seen:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-                latent = self.vae.encode(windows * 2 - 1).latent_dist.mean
-                self.vae.decode(latent)
-            self._denoise(latent * self.vae.config.scaling_factor, tokens, time)
+        seen = dict(encoded or self.encode(windows))
+        with inputs_of(self._blocks("unet.")) as from_unet:
+            self._denoise(seen["latent"] * self.vae.config.scaling_factor, tokens, time)
+        seen |= from_unet
         height, width = windows.shape[-2:]
         features: dict[int, list[Tensor]] = {stride: [] for stride in STRIDES}
         for name, (_, stride) in TAPS.items():
             resized = F.interpolate(seen[name], (height // stride, width // stride), mode="nearest")
             features[stride].append(self.projections[name](resized))
         return tuple(torch.stack(maps).sum(0) for maps in features.values())
+
+    def encode(self, windows: Tensor) -> dict[str, Tensor]:
+        """Give the VAE's taps of windows (B, 3, h, w) and their `latent` (B, 4, h/8, w/8), without graph if frozen."""
+        with (
+            inputs_of(self._blocks("vae.")) as seen,
+            torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen),
+        ):
+            latent: Tensor = self.vae.encode(windows * 2 - 1).latent_dist.mean
+            self.vae.decode(latent)
+        return {**seen, "latent": latent}
 
     def _denoise(self, latent: Tensor, tokens: Tensor, time: Tensor | None) -> None:
         """Run the UNet at t = 0 for the sake of its taps; what it predicts is not used."""
@@ -83,8 +96,8 @@ class Backbone(nn.Module):
             time = noisy.new_zeros(())
         self.unet(noisy, 0, tokens, class_labels=time)
 
-    def _blocks(self) -> dict[str, Any]:
-        return {name: self.get_submodule(path) for name, (path, _) in TAPS.items()}
+    def _blocks(self, part: str = "") -> dict[str, Any]:
+        return {name: self.get_submodule(path) for name, (path, _) in TAPS.items() if path.startswith(part)}
 
 
 class Bottleneck(nn.Module):
@@ -139,6 +152,38 @@ def _cut_decoder(vae: Any) -> None:
     decoder.up_blocks = decoder.up_blocks[:2]
     decoder.up_blocks[1].upsamplers = None
     decoder.conv_norm_out = decoder.conv_act = decoder.conv_out = nn.Identity()
+
+
+def _cut_unet(unet: Any) -> None:
+    """Drop the UNet's layers behind its last tap, the input of the last residual block: what they predict is not used.
+
+    They work at the full size of the latent, and where the UNet is trained no gradient reaches them.
+    """
+    last = unet.up_blocks[-1]
+    last.resnets[-1] = _End(last.resnets[-1].in_channels)
+    if hasattr(last, "attentions"):
+        last.attentions[-1] = _Unattended()
+    unet.conv_norm_out = unet.conv_act = unet.conv_out = nn.Identity()
+
+
+class _End(nn.Module):
+    """Stands where a tapped block stood that nothing needs to run."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+
+    def forward(self, features: Tensor, time: Tensor) -> Tensor:
+        """Give back what enters."""
+        return features
+
+
+class _Unattended(nn.Module):
+    """Stands where an attention block stood."""
+
+    def forward(self, features: Tensor, **_: Any) -> tuple[Tensor]:
+        """Give back what enters, as diffusers' transformers do without `return_dict`."""
+        return (features,)
 
 
 def origins(size: tuple[int, int], *, window: int) -> list[tuple[int, int]]:

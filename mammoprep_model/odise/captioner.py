@@ -20,10 +20,19 @@ class Captioner(nn.Module):
         self.tokens = _Term(width, (empty_prompt.shape[1], empty_prompt.shape[2]))
         self.time = None if time_width is None else _Term(width, (time_width,))
 
-    def forward(self, windows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map windows (B, 3, H, W) in [0, 1] to a prompt (B, T, D) and a time term (B, E), if there is one."""
-        with torch.no_grad():
-            embeddings = self.encoder(windows)
+    @torch.no_grad()
+    def embed(self, windows: Tensor) -> Tensor:
+        """Give what the frozen encoder sees in windows (B, 3, H, W) in [0, 1]: (B, width)."""
+        embeddings: Tensor = self.encoder(windows)
+        return embeddings
+
+    def forward(self, windows: Tensor, embeddings: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Map windows (B, 3, H, W) in [0, 1] to a prompt (B, T, D) and a time term (B, E), if there is one.
+
+        `embeddings` is what `embed` gives, where it is known.
+        """
+        if embeddings is None:
+            embeddings = self.embed(windows)
         prompt = self.empty_prompt + self.tokens(embeddings)
         return prompt, None if self.time is None else self.time(embeddings)
 
@@ -37,7 +46,7 @@ class EmptyPrompt(nn.Module):
         super().__init__()
         self.register_buffer("empty_prompt", empty_prompt)
 
-    def forward(self, windows: Tensor) -> tuple[Tensor, None]:
+    def forward(self, windows: Tensor, embeddings: Tensor | None = None) -> tuple[Tensor, None]:
         """Map windows (B, 3, H, W) to a prompt (B, T, D), the same for all, and no time term."""
         return self.empty_prompt.expand(len(windows), -1, -1), None
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from transformers.models.mask2former.configuration_mask2former import Mask2FormerConfig
@@ -49,6 +50,9 @@ class MaskGenerator(Mask2FormerPreTrainedModel):  # type: ignore[no-untyped-call
         super().__init__(settings)
         self.pixel_decoder = Mask2FormerPixelDecoder(settings, feature_channels=list(channels))
         self.transformer = Mask2FormerTransformerModule(in_features=config.hidden, config=settings)
+        for module in self.transformer.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                module.register_forward_pre_hook(_without_weights, with_kwargs=True)
         self.post_init()  # type: ignore[no-untyped-call]
         # Versions of transformers leave it zero, normal or, without post_init, uninitialised memory.
         nn.init.normal_(self.pixel_decoder.level_embed)
@@ -66,3 +70,11 @@ class MaskGenerator(Mask2FormerPreTrainedModel):  # type: ignore[no-untyped-call
         decoded = self.transformer(multi_scale_features=pixels.multi_scale_features, mask_features=pixels.mask_features)
         queries = tuple(states.transpose(0, 1) for states in decoded.intermediate_hidden_states)
         return Masks(queries, tuple(decoded.masks_queries_logits), pixels.mask_features)
+
+
+def _without_weights(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Let a GPU attend by its fused kernel: nobody looks at the weights, which would be kept for the backward pass.
+
+    A CPU keeps the order of its sums, on which a seed's figures hang.
+    """
+    return inputs, {**named, "need_weights": not named["query"].is_cuda}

@@ -66,27 +66,55 @@ class Odise(nn.Module):
         self._given = tuple(given)
         self.train()
 
-    def forward(self, images: Tensor) -> tuple[Masks, tuple[Tensor, ...]]:
-        """Map images (B, 3, H, W) to sets of masks and, for each set, logits (B, Q, C + 1), "no object" last."""
-        generated = self.mask_generator(self._features(images))
+    def forward(
+        self, images: Tensor, frozen: Sequence[Mapping[str, Tensor] | None] = ()
+    ) -> tuple[Masks, tuple[Tensor, ...]]:
+        """Map images (B, 3, H, W) to sets of masks and, for each set, logits (B, Q, C + 1), "no object" last.
+
+        `frozen` is what the method of that name gives for each image, where it is known for all of them.
+        """
+        generated = self.mask_generator(self._features(images, frozen))
         logits = tuple(
             self.class_head(queries, masks, generated.features)
             for queries, masks in zip(generated.queries, generated.masks, strict=True)
         )
         return generated, logits
 
-    def _features(self, images: Tensor) -> tuple[Tensor, ...]:
-        if self.captioner is None:
+    def _features(self, images: Tensor, frozen: Sequence[Mapping[str, Tensor] | None]) -> tuple[Tensor, ...]:
+        if self.captioner is None or isinstance(self.backbone, Swin):
             whole: tuple[Tensor, ...] = self.backbone(images)
             return whole
         size, window = (images.shape[2], images.shape[3]), self.config.window
         windows = cut(images, window=window)
-        prompt, time = self.captioner(windows)
-        return tuple(merge(part, size, window=window) for part in self.backbone(windows, prompt, time))
+        known = _by_window(frozen)
+        prompt, time = self.captioner(windows, known.pop("embedding", None))
+        features = self.backbone(windows, prompt, time, encoded=known if "latent" in known else None)
+        return tuple(merge(part, size, window=window) for part in features)
+
+    @torch.no_grad()
+    def frozen(self, images: Tensor) -> list[dict[str, Tensor]]:
+        """Give, for each image (B, 3, H, W), what a frozen VAE and the captioner's encoder make of its N windows.
+
+        The entries are `embedding` (N, D), `latent` (N, 4, h/8, w/8) and the VAE's taps, the windows as in `cut`.
+        """
+        windows = cut(images, window=self.config.window)
+        found: dict[str, Tensor] = {}
+        if isinstance(self.captioner, Captioner):
+            found["embedding"] = self.captioner.embed(windows)
+        if isinstance(self.backbone, Backbone) and self.backbone.frozen:
+            found |= self.backbone.encode(windows)
+        return [{name: value[at :: len(images)] for name, value in found.items()} for at in range(len(images))]
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """Give the tensors of the captioner's encoder and of a frozen VAE."""
+        names = ["captioner.encoder."]
+        if isinstance(self.backbone, Backbone) and self.backbone.frozen:
+            names.append("backbone.vae.")
+        return {name: value for name, value in self.state_dict().items() if name.startswith(tuple(names))}
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Give the weighted terms `class`, `mask` and `dice`; their sum is minimised."""
-        generated, logits = self(batch.images)
+        generated, logits = self(batch.images, batch.frozen)
         return losses.loss(generated.masks, logits, batch=batch, config=self.config)
 
     @torch.no_grad()
@@ -133,6 +161,14 @@ class Odise(nn.Module):
                 shapes = f"{tuple(state[name].shape)}, not {tuple(own[name].shape)}"
                 raise MammoprepError(f"The saved weights are another model's: {name} has the shape {shapes}.")
         self.load_state_dict(state, strict=False)
+
+
+def _by_window(frozen: Sequence[Mapping[str, Tensor] | None]) -> dict[str, Tensor]:
+    """Lay what is known of each image's windows in the order of `cut`: nothing where an image's is not known."""
+    known = [each for each in frozen if each]
+    if not known or len(known) < len(frozen):
+        return {}
+    return {name: torch.stack([each[name] for each in known], dim=1).flatten(0, 1) for name in known[0]}
 
 
 def _prediction(masks: Tensor, scores: Tensor, *, size: tuple[int, int]) -> Prediction:

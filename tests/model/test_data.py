@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,62 +13,6 @@ from mammoprep.errors import MammoprepError
 from mammoprep_model import data
 from mammoprep_model.config import TrainConfig
 
-PLAIN = TrainConfig(size=4, crop=6, scale=(1, 1), flip=False, batch_size=2)
-SAMPLE = data.Sample(
-    grey=np.array([[0, 51, 102, 255]] * 4, dtype=np.uint8),
-    index=np.array([[1, 1, 2, 2], [1, 1, 2, 2], [2, 2, 2, 2], [2, 2, 2, 0]], dtype=np.uint16),
-    labels=np.array([2, 0]),
-)
-
-
-def generator(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def test_without_augmentation_a_view_is_the_image_padded_right_and_below() -> None:
-    view = data.augment(SAMPLE, config=PLAIN, generator=generator())
-    assert np.allclose(view.image[:4, :4], [[0, 0.2, 0.4, 1]] * 4)
-    assert view.image.shape == (6, 6)
-    assert not view.image[4:].any()
-    assert not view.image[:, 4:].any()
-    assert view.masks.shape == (2, 6, 6)
-    assert view.masks.sum(axis=(1, 2)).tolist() == [4, 11]
-    assert view.labels.tolist() == [2, 0]
-
-
-def test_flip_mirrors_image_and_masks_together() -> None:
-    views = [data.augment(SAMPLE, config=replace(PLAIN, flip=True), generator=generator(seed)) for seed in range(20)]
-    mirrored = [view for view in views if view.image[0, 0] == 1]
-    assert 0 < len(mirrored) < 20
-    assert np.allclose(mirrored[0].image[0, :4], [1, 0.4, 0.2, 0])
-    assert mirrored[0].masks[0, 0, :4].tolist() == [0, 0, 1, 1]
-
-
-def test_masks_outside_the_crop_are_dropped() -> None:
-    views = [data.augment(SAMPLE, config=replace(PLAIN, crop=1), generator=generator(seed)) for seed in range(60)]
-    assert {tuple(view.labels.tolist()) for view in views} == {(2,), (0,), ()}
-    assert all(view.masks.any(axis=(1, 2)).all() for view in views)
-
-
-def test_a_view_without_any_mask_keeps_the_shape_of_the_window() -> None:
-    empty = replace(SAMPLE, index=np.zeros((4, 4), dtype=np.uint16), labels=np.zeros(0, dtype=np.int64))
-    view = data.augment(empty, config=PLAIN, generator=generator())
-    assert view.masks.shape == (0, 6, 6)
-    assert view.masks.dtype == np.float32
-    assert view.labels.dtype == np.int64
-
-
-def test_rescaling_changes_image_and_masks_alike() -> None:
-    view = data.augment(SAMPLE, config=replace(PLAIN, scale=(2, 2), crop=8), generator=generator())
-    assert view.masks.sum(axis=(1, 2)).tolist() == [16, 44]
-    assert view.masks[0, :4, :4].all()
-
-
-def test_sixteen_bits_become_the_same_floats_as_eight() -> None:
-    deep = replace(SAMPLE, grey=SAMPLE.grey.astype(np.uint16) * 257)
-    views = [data.augment(sample, config=PLAIN, generator=generator()) for sample in (SAMPLE, deep)]
-    assert np.allclose(views[0].image, views[1].image)
-
 
 def test_fit_makes_the_long_side_and_pads_to_multiples_of_64() -> None:
     image, content = data.fit(np.full((100, 70), 255, dtype=np.uint8), 130)
@@ -77,8 +22,10 @@ def test_fit_makes_the_long_side_and_pads_to_multiples_of_64() -> None:
     assert image[130:].max() == image[:, 91:].max() == 0
 
 
-def images_of(root: Path, *, seed: int = 0, ids: tuple[int, ...] = (1, 2, 3, 4, 5, 6)) -> data.TrainingImages:
-    config = TrainConfig(size=64, crop=64, batch_size=2)
+def images_of(
+    root: Path, *, seed: int = 0, ids: tuple[int, ...] = (1, 2, 3, 4, 5, 6), **values: Any
+) -> data.TrainingImages:
+    config = replace(TrainConfig(size=64, crop=64, batch_size=2), **values)
     return data.TrainingImages(panoptic.load(root), image_ids=ids, config=config, seed=seed)
 
 
@@ -86,6 +33,7 @@ def test_a_sample_has_the_place_of_each_class_among_the_categories(dataset: Path
     source = panoptic.load(dataset)
     sample = data.read_sample(source, source.images[0])
     assert sample.labels.tolist() == [1, 2, 3]
+    assert sample.lesions.tolist() == [[4, 4, 8, 8]]
     assert (sample.index == 1).sum() == 64
     assert sample.grey[sample.index == 1].tolist() == [220] * 64
 
@@ -158,6 +106,30 @@ def test_images_are_decoded_once_while_there_is_room(
     for position in range(0, 12, 2):
         images.batch(position)
     assert len(calls) == reads
+
+
+def test_balanced_images_come_by_their_class(dataset: Path) -> None:
+    """Of images 1, 2, 4, 6 only the first is of class 2: half of the draws are its own, else a quarter."""
+    shares = []
+    for balance in (False, True):
+        images = images_of(dataset, ids=(1, 2, 4, 6), balance=balance)
+        shown = [number for at in range(0, 400, 2) for number in images.batch(at).image_ids]
+        shares.append(shown.count(1) / 400)
+    assert shares[0] == 0.25
+    assert 0.42 < shares[1] < 0.58
+
+
+def test_class_weights_travel_with_the_batch(dataset: Path) -> None:
+    """Three images of class 1 and one of class 2 weigh 1/3 and 1, over their mean."""
+    batch = images_of(dataset, ids=(1, 2, 4, 6), class_weights="inverse").batch(0).to("cpu")
+    assert batch.class_weights is not None
+    assert batch.class_weights.tolist() == [0.5, 1.5, 1, 1]
+    assert images_of(dataset).batch(0).class_weights is None
+
+
+def test_threads_also_do_what_comes_then(dataset: Path) -> None:
+    batches = data.stream(images_of(dataset), range(0, 8, 2), then=lambda batch: replace(batch, frozen=(None, None)))
+    assert [batch.frozen for batch in batches] == [(None, None)] * 4
 
 
 def test_a_fold_without_training_images_is_refused(dataset: Path) -> None:

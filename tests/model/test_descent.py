@@ -11,6 +11,7 @@ import torch
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep_model import checkpoint, data, plan, trainer
+from mammoprep_model.caches import Cache
 from mammoprep_model.config import ModelConfig, Preset
 from mammoprep_model.descent import Descent
 from mammoprep_model.log import PeakMemory
@@ -41,7 +42,9 @@ class Setting:
         config = replace(self.job.config, preset=replace(self.job.config.preset, train=train))
         job = replace(self.job, config=config)
         memory = PeakMemory("cpu")
-        return Descent(kept, job=job, memory=memory, ranks=ranks or Ranks(), note=self.notes.append), network
+        return Descent(
+            kept, job=job, memory=memory, ranks=ranks or Ranks(), cache=Cache(), note=self.notes.append
+        ), network
 
 
 @pytest.fixture

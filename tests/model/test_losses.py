@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -166,11 +167,13 @@ def test_most_points_lie_where_the_mask_is_uncertain():
     assert near > 0.75  # even points alone would put 0.3 of them there
 
 
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.5, 3.0])])
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_the_shares_of_parts_add_up_to_the_whole(size: int):
+def test_the_shares_of_parts_add_up_to_the_whole(size: int, weights: Tensor | None):
     """Whatever is drawn at random is the same, and so are the numbers drawn afterwards."""
     masks, logits = random_sets(2, images=3)
     batch = batch_of(([half("left"), half("right")], [2, 0]), ([], []), ([half("right")], [1]))
+    batch = replace(batch, class_weights=weights)
     torch.manual_seed(0)
     whole = losses.loss(masks, logits, batch=batch, config=CONFIG)
     sum(whole.values()).backward()
@@ -232,3 +235,17 @@ def test_it_equals_the_loss_of_transformers(monkeypatch: pytest.MonkeyPatch):
     for name, (prefix, weight) in names.items():
         total = sum(value.item() for key, value in theirs.items() if key.startswith(prefix))
         assert ours[name].item() == pytest.approx(weight * total, rel=1e-5)
+
+
+def test_class_weights_weigh_the_cross_entropy_alone(monkeypatch: pytest.MonkeyPatch):
+    """Two queries, matched with classes 0 and 1 at even logits over 3 and at 2 : 0 : 0; weights 1 and 3."""
+    monkeypatch.setattr(losses, "uncertain_points", at_pixel_centres)
+    logits = torch.tensor([[[0.0, 0, 0], [0.0, 2, 0]]])
+    masks = logits_of(half("left"), half("right"))[None]
+    batch = batch_of(([half("left"), half("right")], [0, 1]))
+    weighted = replace(batch, class_weights=torch.tensor([1.0, 3.0]))
+    first, second = math.log(3), math.log(1 + 2 * math.exp(-2))
+    plain, heavy = [losses.loss([masks], [logits], batch=each, config=CONFIG) for each in (batch, weighted)]
+    assert plain["class"].item() == pytest.approx(2 * (first + second) / 2)
+    assert heavy["class"].item() == pytest.approx(2 * (first + 3 * second) / 4)
+    assert heavy["dice"].item() == plain["dice"].item()

@@ -22,6 +22,8 @@ TINY = zoo.preset("tiny")
         ("train.flip=no", False),
         ("train.scale=0.5,1.5", (0.5, 1.5)),
         ("train.milestones=(0.1, 0.2)", (0.1, 0.2)),
+        ("train.augment=flip", "flip"),
+        ("train.class_weights=1,2.5", "1,2.5"),
         ("model.queries=3", 3),
         ("model.backbone=mam-e", "mam-e"),
     ],
@@ -67,6 +69,10 @@ def test_a_value_of_another_type_is_one_line(assignment: str, reason: str) -> No
         ({"batch_size": -1}, "train.batch_size"),
         ({"scale": (2.0, 1.0)}, "train.scale"),
         ({"learning_rate": 0.0}, "train.learning_rate"),
+        ({"augment": "none", "crop": 512}, "crop or lsj where train.crop is below train.size"),
+        ({"lesion_crops": 1.5}, "from 0 to 1"),
+        ({"cache_gib": -1.0}, "train.cache_gib"),
+        ({"class_weights": "rare"}, "none, inverse, or a positive number"),
     ],
 )
 def test_values_with_which_no_training_runs_are_refused(change: dict[str, Any], reason: str) -> None:

@@ -86,6 +86,33 @@ def test_the_decoder_without_its_end_has_the_same_taps():
     assert len(network.vae.decoder.up_blocks) == 2
 
 
+@pytest.mark.parametrize("attention", [False, True])
+def test_the_unet_without_its_end_has_the_same_taps(attention: bool):
+    from diffusers import UNet2DConditionModel
+
+    last = "CrossAttnUpBlock2D" if attention else "UpBlock2D"
+    torch.manual_seed(0)
+    whole = UNet2DConditionModel(
+        block_out_channels=(8, 8, 8, 8),
+        norm_num_groups=4,
+        attention_head_dim=2,
+        cross_attention_dim=tiny.PROMPT[1],
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", last),
+    )
+    network = Backbone(
+        copy.deepcopy(whole), tiny.vae(), frozen=True, projection=16, window=64, checkpointing=False
+    ).eval()
+    latent = torch.randn(2, 4, 8, 8)
+    for place in range(4):
+        theirs = first_input(whole.up_blocks[place].resnets[2], lambda: whole(latent, 0, TOKENS))
+        own = network.unet.up_blocks[place].resnets[2]
+        run = lambda: network.unet(latent, 0, TOKENS, class_labels=latent.new_zeros(()))  # noqa: E731
+        assert torch.equal(first_input(own, run), theirs)
+    assert not any(
+        name.startswith(("up_blocks.3.resnets.2", "conv_out")) for name, _ in network.unet.named_parameters()
+    )
+
+
 def test_each_feature_is_the_sum_of_its_projected_taps(backbone: Backbone):
     block = backbone.unet.up_blocks[2].resnets[2]
     with inputs_of({"unet_8": block}) as seen:
@@ -128,6 +155,17 @@ def test_checkpointing_gives_the_same_gradients_and_leaves_no_hooks():
     for one, other in zip(gradients(plain), gradients(checkpointed), strict=True):
         assert torch.equal(one, other)
     assert not any(module._forward_pre_hooks for module in checkpointed.modules())
+
+
+def test_a_frozen_vae_leaves_no_graph_and_a_trained_one_does():
+    for frozen in (True, False):
+        encoded = make(frozen=frozen).encode(WINDOWS)
+        assert {value.requires_grad for value in encoded.values()} == {not frozen}
+
+
+def test_attention_runs_in_one_fused_operation(backbone: Backbone):
+    kinds = {type(processor).__name__ for processor in backbone.unet.attn_processors.values()}
+    assert kinds == {"AttnProcessor2_0"}
 
 
 def test_an_unfrozen_backbone_is_trained():
