@@ -23,7 +23,7 @@ class TrainConfig:
     """Mirror half of the images left to right; False: none, whatever `augment` says."""
     view: Literal["whole", "windows", "both"] = "whole"
     """What a training window shows: the image at `size`; a window of `crop` pixels at stored resolution, never
-    rescaled; each for half of the images."""
+    rescaled; each for half of the images. At prediction `windows` sees overlapping windows, the others the whole."""
     lesion_crops: float = 0.0
     """Share of the windows, 0 … 1, that are laid so that they hold a lesion, where the image has one."""
     balance: bool = False

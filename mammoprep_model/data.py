@@ -29,13 +29,15 @@ _ORDER, _AUGMENT = 0, 1  # keep the two kinds of random streams apart
 class Picture:
     """One image to predict: panoptic.json's id and name, and how to read its pixels (H, W).
 
-    `size_of` gives the (height, width) of what is predicted from that of the pixels; None: the same.
+    `size_of` gives the (height, width) of what is predicted from that of the pixels, `stored_of` that at which a
+    DATASET would store them; None: the same.
     """
 
     id: int
     name: str
     read: Callable[[], Grey]
     size_of: Callable[[tuple[int, int]], tuple[int, int]] | None = None
+    stored_of: Callable[[tuple[int, int]], tuple[int, int]] | None = None
 
 
 def pictures(dataset: Panoptic, image_ids: Collection[int] | None = None) -> list[Picture]:

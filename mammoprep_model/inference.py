@@ -13,6 +13,7 @@ from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Category, Image
 from mammoprep_model.checkpoint import RunConfig, module_of
+from mammoprep_model.config import TrainConfig
 from mammoprep_model.data import STRIDE, Floats, Picture, fit
 from mammoprep_model.segmenter import Prediction, Segmenter
 from mammoprep_model.segments import Answer, Instance, find_instances, heatmap, merge, semantic
@@ -124,7 +125,7 @@ def _batches(
     batch_size = options.batch_size or config.preset.train.batch_size
     waiting: dict[tuple[int, int], list[tuple[_Prepared, View]]] = {}
     for picture in pictures:
-        item = _prepare(picture, size=config.preset.train.size, options=options)
+        item = _prepare(picture, train=config.preset.train, options=options)
         for view in item.views:
             shape = (view.height, view.width)
             group = waiting.setdefault(shape, [])
@@ -134,11 +135,14 @@ def _batches(
     yield from waiting.values()
 
 
-def _prepare(picture: Picture, *, size: int, options: Options) -> _Prepared:
+def _prepare(picture: Picture, *, train: TrainConfig, options: Options) -> _Prepared:
+    """Bring a picture to the size that the network was trained at: whole, or in windows at stored resolution."""
     grey = picture.read()
     shape = (grey.shape[0], grey.shape[1])
+    size, side = train.size, -(-train.size // STRIDE) * STRIDE
+    if train.view == "windows":
+        size, side = max(picture.stored_of(shape) if picture.stored_of else shape), train.crop
     image, content = fit(grey, size * options.tiles)
-    side = -(-size // STRIDE) * STRIDE
     seen = views((image.shape[0], image.shape[1]), side=side, flip=options.flip)
     return _Prepared(picture, image, content, picture.size_of(shape) if picture.size_of else shape, seen)
 

@@ -36,7 +36,8 @@ def loss(masks: Sequence[Tensor], logits: Sequence[Tensor], *, batch: Batch, con
     cross-entropy alone. Computed in float32 or better. A part of a step's images gives its share of the terms: it draws
     the random points of all of them and looks at its own.
     """
-    targets = [_present(*segments) for segments in zip(batch.masks, batch.labels, strict=True)]
+    precision = torch.promote_types(masks[0].dtype, torch.float32)
+    targets = [_present(mask.to(precision), labels) for mask, labels in zip(batch.masks, batch.labels, strict=True)]
     whole = batch.whole or Whole(tuple(target.labels for target in targets), first=0)
     weight = _class_weights(batch, classes=logits[0].shape[-1], no_object_weight=config.no_object_weight)
     own = slice(whole.first, whole.first + len(targets))
@@ -45,17 +46,18 @@ def loss(masks: Sequence[Tensor], logits: Sequence[Tensor], *, batch: Batch, con
     with torch.autocast(batch.images.device.type, enabled=False):
         sets = [
             _set_loss(
-                _precise(set_masks), _precise(set_logits), targets=targets, whole=whole, weight=weight, config=config
+                set_masks.to(precision),
+                set_logits.to(precision),
+                targets=targets,
+                whole=whole,
+                weight=weight,
+                config=config,
             )
             for set_masks, set_logits in zip(masks, logits, strict=True)
         ]
     factors = {"class": config.class_weight, "mask": config.mask_weight, "dice": config.dice_weight}
     total = {name: factor * torch.stack([terms[name] for terms in sets]).sum() for name, factor in factors.items()}
     return {**total, "class": total["class"] * share}
-
-
-def _precise(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _present(masks: Tensor, labels: Tensor) -> Targets:
@@ -172,4 +174,4 @@ def uncertain_points(masks: Tensor, *, config: ModelConfig, others: tuple[int, i
 
 def sample(maps: Tensor, points: Tensor) -> Tensor:
     """Read maps (N, K, H, W) at points (N, P, 2), x and y in [0, 1], bilinearly: (N, K, P)."""
-    return F.grid_sample(maps, 2 * points[:, :, None] - 1, align_corners=False)[..., 0]
+    return F.grid_sample(maps, 2 * points[:, :, None].to(maps.dtype) - 1, align_corners=False)[..., 0]

@@ -152,8 +152,8 @@ def _pictures(source: Path, *, config: "RunConfig", native: bool) -> "tuple[list
     if not files:
         raise MammoprepError(f"{source} holds no DATASET and no DICOM, PNG or JPEG file.")
     named = dict(zip(_names(files), files, strict=True))
-    size_of = None if native else _stored_size
-    return [data.Picture(id_, name, _reader(path), size_of) for id_, (name, path) in enumerate(named.items(), 1)], named
+    sizes = (None if native else _stored_size, _stored_size)
+    return [data.Picture(id_, name, _reader(path), *sizes) for id_, (name, path) in enumerate(named.items(), 1)], named
 
 
 def _at_native_size(pictures: "list[Picture]", *, dataset: Path) -> "list[Picture]":

@@ -80,7 +80,7 @@ class Odise(nn.Module):
         )
         return generated, logits
 
-    def _features(self, images: Tensor, frozen: Sequence[Mapping[str, Tensor] | None]) -> tuple[Tensor, ...]:
+    def _features(self, images: Tensor, frozen: Sequence[Mapping[str, Tensor] | None] = ()) -> tuple[Tensor, ...]:
         if self.captioner is None or isinstance(self.backbone, Swin):
             whole: tuple[Tensor, ...] = self.backbone(images)
             return whole

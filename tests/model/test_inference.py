@@ -108,6 +108,25 @@ def square(*, size: tuple[int, int], y: int, x: int, side: int) -> data.Picture:
     return data.Picture(1, "square", lambda: grey)
 
 
+@pytest.mark.parametrize(("stored_of", "shown"), [(None, 25), (lambda shape: (100, 128), 9)])
+def test_a_network_trained_on_windows_sees_windows_at_stored_resolution(
+    config: RunConfig, tmp_path: Path, stored_of: Any, shown: int
+) -> None:
+    """150 x 192 pixels are stored so, or at 100 x 128; padded, 5 x 5 windows of 64 overlap by half, or 3 x 3."""
+    train = replace(config.preset.train, view="windows", crop=64, size=64, batch_size=1)
+    config = replace(config, preset=replace(config.preset, train=train))
+    picture = replace(square(size=(150, 192), y=30, x=36, side=24), stored_of=stored_of)
+    network = Bright()
+    inference.predict(network, [picture], out=tmp_path / "out", config=config)  # type: ignore[arg-type]
+    assert {tuple(images.shape[-2:]) for images in network.shown} == {(64, 64)}
+    assert sum(len(images) for images in network.shown) == shown
+    entry = panoptic.load_instances(tmp_path / "out")[0]
+    assert entry["segmentation"]["size"] == [150, 192]
+    found = panoptic.decode_rle(entry["segmentation"])
+    assert found[30:54, 36:60].mean() > 0.9
+    assert found.sum() < 1.3 * 24 * 24
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_windows_give_back_a_lesion_that_lies_across_them(config: RunConfig, tmp_path: Path, flip: bool) -> None:
     network = Bright()

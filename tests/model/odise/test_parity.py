@@ -19,6 +19,7 @@ from mammoprep_model.odise.captioner import Captioner
 from mammoprep_model.odise.class_head import ClassHead, pool
 from mammoprep_model.odise.network import Odise, build
 from mammoprep_model.segmenter import Batch, Prediction
+from mammoprep_model.segments import Answer, merge
 
 VAE = {
     "encoder_5": ("encoder.down_blocks.2.resnets.1", 4),
@@ -189,7 +190,8 @@ def test_panoptic_maps_follow_both_papers_thresholds(object_threshold: float, se
     logits = nn.functional.interpolate(4 * torch.randn(1, 8, 3, 3), (12, 12), mode="bilinear")[0]
     prediction = Prediction(logits, (6 * torch.randn(8, 3)).softmax(-1)[:, :2], torch.zeros(2, 12, 12))
     train = replace(zoo.preset("odise").train, object_threshold=object_threshold)
-    ids, segments = inference.merge(prediction, categories=categories, train=train)
+    answer = Answer(prediction, (12, 12), (12, 12), (12, 12))
+    ids, segments = merge(answer, categories=categories, train=train)
     expected = merged_by_hand(prediction, train=train)
     found = [np.flatnonzero(ids == segment.id).tolist() for segment in segments]
     assert sorted(found) == sorted(expected.values())
