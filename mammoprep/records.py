@@ -73,6 +73,8 @@ class Record:
     `source` is its POSIX path relative to the raw folder; `image_id` is the readable id, unique in the data set and
     safe as a file name. `lesion_free` says that the data set itself calls the image free of findings. `size` is
     (height, width) in native pixels as the tables state it, to be checked against the file; None where they do not.
+    `pixel_spacing_mm` is what the data set's documentation says, for files that do not say it themselves.
+    `regions` are outlines of what is no finding, by stuff class, such as `pectoral muscle`.
     """
 
     source: str
@@ -85,7 +87,9 @@ class Record:
     split: str = ""
     lesion_free: bool = False
     size: tuple[int, int] | None = None
+    pixel_spacing_mm: float | None = None
     findings: tuple[Finding, ...] = ()
+    regions: Mapping[str, tuple[Outline, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

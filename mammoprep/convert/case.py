@@ -15,7 +15,7 @@ from mammoprep.convert.options import Options
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Category, Ids, Image, Mask, Segment
 from mammoprep.pixels import Facts, Grey, PixelError
-from mammoprep.records import Box, Finding, Record, Skipped
+from mammoprep.records import Box, Finding, Outline, Record, Skipped
 
 COLUMNS = (
     *("image_id", "patient_id", "study_id", "laterality", "view", "density", "split", "native_height", "native_width"),
@@ -101,7 +101,8 @@ def make(record: Record, *, number: int, job: Job) -> Case:
     ids, visible = _lay(lesions, grid)
     shown = [(lesion, layer) for lesion, layer in zip(lesions, visible, strict=True) if layer]
     segments = [_thing(i, lesion, layer, job=job) for i, (lesion, layer) in enumerate(shown, start=1)]
-    segments += _fill_stuff(ids, breast, grid=grid, job=job)
+    regions = {name: _union(outlined, grid) for name, outlined in record.regions.items()}
+    segments += _fill_stuff(ids, regions if breast is None else regions | {"breast": breast}, grid=grid, job=job)
     stored, name = layers.resize_image(grey.pixels, grid, bits=job.options.bits), f"{record.image_id}.png"
     panoptic.write_png(job.out / "images" / name, stored)
     panoptic.write_ids(job.out / "panoptic" / name, ids)
@@ -199,13 +200,20 @@ def _instance(lesion: _Lesion, *, number: int, grid: Grid, job: Job) -> dict[str
     }
 
 
-def _fill_stuff(ids: Ids, breast: Mask | None, *, grid: Grid, job: Job) -> list[Segment]:
-    """Label what no finding covers, in place: breast where the mask says so and it is asked for, then background."""
+def _union(outlined: Sequence[Outline], grid: Grid) -> Mask:
+    mask = np.zeros((grid.native_height, grid.native_width), dtype=np.bool_)
+    for outline in outlined:
+        mask |= outlines.draw(outline, height=grid.native_height, width=grid.native_width)
+    return mask
+
+
+def _fill_stuff(ids: Ids, regions: Mapping[str, Mask], *, grid: Grid, job: Job) -> list[Segment]:
+    """Label what no finding covers, in place: each class asked for where its native mask lies, then background."""
     segments: list[Segment] = []
-    region = None if breast is None else layers.shrink(breast, grid)
-    for name in (name for name in panoptic.STUFF if name in job.options.stuff):
+    for name in job.options.stuff_classes:
         free = ids == 0
-        if name == "breast":
+        if name != "background":
+            region = layers.shrink(regions[name], grid) if name in regions else None
             free &= region.full(grid.height, grid.width) if region else np.False_
         layer = layers.cut(free)
         if layer:
@@ -216,7 +224,7 @@ def _fill_stuff(ids: Ids, breast: Mask | None, *, grid: Grid, job: Job) -> list[
 
 
 def _row(record: Record, facts: Facts, *, grid: Grid, findings: int) -> dict[str, str | int | float]:
-    spacing = facts.pixel_spacing_mm
+    spacing = record.pixel_spacing_mm if facts.pixel_spacing_mm is None else facts.pixel_spacing_mm
     values: tuple[str | int | float, ...] = (
         *(record.image_id, record.patient_id, record.study_id),
         *(record.laterality or facts.laterality, record.view or facts.view, record.density, record.split),

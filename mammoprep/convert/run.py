@@ -41,9 +41,7 @@ def convert(reader: Reader, root: Path, *, out: Path, options: Options, work: Wo
     header = _header(reader, root, options)
     if work.existing == "resume" and is_complete(out):
         return _read_counts(out, header)
-    categories = panoptic.make_categories(
-        reader.labels[options.labels], [name for name in panoptic.STUFF if name in options.stuff]
-    )
+    categories = panoptic.make_categories(reader.labels[options.labels], options.stuff_classes)
     with _journal(out, header=header, existing=work.existing) as journal:
         records, skipped = _read_tables(reader, root, options)
         _make_cases(records, Job(root, journal.path.parent, options, categories), journal=journal, work=work)
@@ -190,6 +188,7 @@ def _is_written(case: Case, out: Path) -> bool:
 def _nothing_done(root: Path, counts: Summary) -> str:
     reasons = counts.skipped.get("image", {})
     if not reasons:
-        return f"{root}: its tables name no image that these options ask for."
+        refused = "; ".join(list(counts.skipped.get("selection", {}))[:3])
+        return f"{root}: its tables name no image that these options ask for{refused and f' ({refused})'}."
     reason, count = next(iter(reasons.items()))
     return f"{root}: none of {counts.skipped_images} images could be converted; {count} of them: {reason}."

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.pixels import dicom, picture, pixel_data
-from mammoprep.pixels.dicom import Facts
+from mammoprep.pixels.dicom import Facts, read_facts
 from mammoprep.pixels.stored import MAX_PIXELS, PixelError
 from mammoprep.pixels.tones import check_window, render
 
-__all__ = ["MAX_PIXELS", "Facts", "Grey", "PixelError", "check_window", "read"]
+__all__ = ["MAX_PIXELS", "Facts", "Grey", "PixelError", "check_window", "read", "read_facts"]
 
 _ENVELOPED = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03"  # CMS enveloped data (RFC 5652): an encrypted file
 
