@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Literal
 
 Stage = Literal["table", "selection", "image", "finding"]
@@ -53,6 +53,26 @@ Outline = Polygon | Ellipse | Stroke
 
 
 @dataclass(frozen=True, slots=True)
+class MaskFile:
+    """A mask in an image file: a pixel belongs to it where the stored value is one of `values`.
+
+    Without `values` it belongs where the value is above half of the file's largest, so that 0/1, 0/255 and the blurred
+    edges of JPEG all work; a file of zeros is an empty mask. `source` is a POSIX path relative to the raw folder. Where
+    a data set does not say which of several files is the mask, `others` are the rest of them: the first of all that
+    holds two values and has the image's shape is taken. A mask of another size is brought to the image's.
+    """
+
+    source: str
+    values: tuple[int, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Give all the files, in the order in which they are tried."""
+        return (self.source, *self.others)
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One lesion of one image.
 
@@ -60,7 +80,7 @@ class Finding:
     `source` says where it stands, such as `finding_annotations.csv row 17`; `attributes` are the data set's own facts.
     """
 
-    shape: Box | Outline
+    shape: Box | Outline | MaskFile
     label: str | None
     source: str
     attributes: Mapping[str, str | int | float | list[str]] = field(default_factory=dict)
@@ -90,6 +110,12 @@ class Record:
     pixel_spacing_mm: float | None = None
     findings: tuple[Finding, ...] = ()
     regions: Mapping[str, tuple[Outline, ...]] = field(default_factory=dict)
+
+
+def stays_inside(source: str) -> bool:
+    """Tell whether a relative path cannot leave the raw folder: no drive, no root, no `..`, in either system's way."""
+    path = PureWindowsPath(source)
+    return not (path.drive or path.root or ".." in path.parts or "\0" in source)
 
 
 @dataclass(frozen=True, slots=True)
