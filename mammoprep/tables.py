@@ -192,22 +192,28 @@ def _workbook_lines(path: Path, data: bytes, *, sheet: str) -> list[_Line]:
         _refuse(path, cause=error)
     if not name:
         _refuse_sheets(path, names, sheet)
-    width = max(map(len, rows), default=0)
-    return [(line, row + [""] * (width - len(row))) for line, row in enumerate(rows, start=1)]
+    return _numbered(rows)
 
 
 def _old_workbook_lines(path: Path, data: bytes, *, sheet: str) -> list[_Line]:
-    from python_calamine import CalamineError, load_workbook
+    import xlrd
 
     try:
-        book = load_workbook(io.BytesIO(data))
-        name = _sheet(book.sheet_names, sheet)
-        rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False) if name else []
-    except CalamineError as error:
+        book = xlrd.open_workbook(file_contents=data, on_demand=True, ragged_rows=True, logfile=io.StringIO())
+        names = book.sheet_names()
+        name = _sheet(names, sheet)
+        rows = [[_text(cell.value) for cell in row] for row in book.sheet_by_name(name).get_rows()] if name else []
+    except Exception as error:  # xlrd lets every error of struct, of indices and of its own types through
         _refuse(path, cause=error)
     if not name:
-        _refuse_sheets(path, book.sheet_names, sheet)
-    return [(line, [_text(cell) for cell in row]) for line, row in enumerate(rows, start=1)]
+        _refuse_sheets(path, names, sheet)
+    return _numbered(rows)
+
+
+def _numbered(rows: Sequence[list[str]]) -> list[_Line]:
+    """Give a sheet's rows with their numbers, filled up to one width, without the blank ones."""
+    width = max(map(len, rows), default=0)
+    return [(line, row + [""] * (width - len(row))) for line, row in enumerate(rows, start=1) if any(row)]
 
 
 def _sheet(names: Sequence[str], wanted: str) -> str:

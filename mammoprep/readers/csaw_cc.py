@@ -69,7 +69,7 @@ def read(root: Path, *, labels: str = "pathology", normals: bool = False) -> Ite
     rows: dict[str, Row] = {}
     for row in images.rows:
         stem = _stem(row["anon_filename"])
-        if not stem:
+        if not stem or row["anon_filename"].lower() != f"{stem}.dcm":
             yield Skipped(row.where, "table", "anon_filename is not like 00002_20990909_L_CC_1.dcm")
         elif stem in rows:
             yield Skipped(row.where, "table", "the row names an image of an earlier row, which holds")
@@ -120,7 +120,7 @@ def _unnamed(there: _Files, rows: Mapping[str, Row], marked: Mapping[str, list[R
 
 def _image(row: Row, masks: list[Row], *, stem: str, there: _Files, normals: bool) -> Iterator[Record | Skipped]:
     """Yield what must be left out of one image, then its record."""
-    source = there.images.get(f"{stem}.dcm", row["anon_filename"])
+    source = there.images.get(f"{stem}.dcm", f"{stem.upper()}.dcm")
     findings: dict[str, Finding] = {}
     for mask in masks:
         if mask["mask_filename"] in findings:
