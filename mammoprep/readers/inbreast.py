@@ -24,14 +24,14 @@ Citation  Moreira et al., Academic Radiology 19 (2012) 236-248, doi 10.1016/j.ac
 import plistlib
 import re
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 from xml.parsers.expat import ExpatError
 
 from mammoprep.errors import MissingFileError, UnknownNameError
 from mammoprep.records import Finding, Outline, PointXY, Polygon, Reader, Record, Skipped, Stroke
-from mammoprep.tables import Row, files, find, load
+from mammoprep.tables import Row, files, find, load, number
 
 TABLES = ("INbreast.csv", "INbreast.xls")
 DICOMS, OUTLINES, MUSCLES = "AllDICOMs", "AllXML", "PectoralMuscle"
@@ -58,21 +58,13 @@ FARTHEST = 1e6
 """Native pixels: a coordinate beyond is a slip."""
 
 _NAMES = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
-_FILE = re.compile(r"(\d+)_([0-9a-z]+)_MG_([LR])_([A-Z]+)_ANON\.dcm", re.IGNORECASE)
+_FILE = re.compile(r"\d+_([0-9a-z]+)_MG_([LR])_([A-Z]+)_ANON\.dcm", re.IGNORECASE)
 _POINT = re.compile(r"\(\s*([-+.\de]+)\s*,\s*([-+.\de]+)\s*\)", re.IGNORECASE)
 _GRADE = re.compile(r"([1-6])\s*([abc]?)", re.IGNORECASE)
+_Regions = list[tuple[str, Mapping[str, Any]]]
+"""The outlines of a property list, each with where it stands."""
 _VIEWS = {"ML": "MLO"}
 _DENSITIES = {"1": "A", "2": "B", "3": "C", "4": "D"}
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """What a DICOM file's name says, and its path relative to the raw folder."""
-
-    source: str
-    patient: str
-    side: str
-    view: str
 
 
 def tables(root: Path) -> tuple[Path, ...]:
@@ -86,8 +78,6 @@ def read(root: Path, *, labels: str = "birads", pectoral: bool = False) -> Itera
         raise UnknownNameError(labels, kind="label scheme", known=LABELS)
     table = load(_table(root), columns=("Laterality", "View", "File Name", "ACR", "Bi-Rads"), sheet="Sheet1")
     yield from table.skipped
-    dicoms, strange = _dicoms(root)
-    yield from strange
     rows: dict[str, Row] = {}
     for row in table.rows:
         if not re.fullmatch(r"\d{1,20}", row["File Name"]):
@@ -96,17 +86,23 @@ def read(root: Path, *, labels: str = "birads", pectoral: bool = False) -> Itera
             yield Skipped(row.where, "table", "the row names an image of an earlier row, which holds")
         else:
             rows[row["File Name"]] = row
-    outlines = yield from _xml_files(root, OUTLINES, rows)
-    muscles = (yield from _xml_files(root, MUSCLES, rows)) if pectoral else {}
-    yield from (
-        Skipped(file.source, "table", "no table names the file") for key, file in dicoms.items() if key not in rows
-    )
+    dicoms = yield from _by_number(root, DICOMS, rows=rows, ending=".dcm")
+    outlines = yield from _by_number(root, OUTLINES, rows=rows, ending=".xml")
+    muscles = (yield from _by_number(root, MUSCLES, rows=rows, ending=".xml")) if pectoral else {}
     for key, row in rows.items():
+        source = dicoms[key].relative_to(root).as_posix() if key in dicoms else f"{DICOMS}/{key}"
+        match = _FILE.fullmatch(dicoms[key].name) if key in dicoms else None
         if key not in dicoms:
-            yield Skipped(f"{DICOMS}/{key}", "image", "no DICOM file has a name that begins so")
-            continue
-        yield from _disagreements(row, dicoms[key])
-        yield from _image(row, dicoms[key], outlines=outlines.get(key), muscle=muscles.get(key), labels=labels)
+            yield Skipped(source, "image", "no DICOM file has a name that begins so")
+        elif match is None:
+            yield Skipped(
+                source, "image", "the name is not like 22678622_61b13c59bcba149d_MG_R_CC_ANON.dcm: no patient"
+            )
+        else:
+            patient, side, view = match.groups()
+            yield from _disagreements(row, side=side.upper(), view=_VIEWS.get(view.upper(), view.upper()))
+            blank = _record(row, source=source, patient=patient.lower())
+            yield from _image(row, blank, outlines=outlines.get(key), muscle=muscles.get(key), labels=labels)
 
 
 def _table(root: Path) -> Path:
@@ -116,29 +112,15 @@ def _table(root: Path) -> Path:
     return path
 
 
-def _dicoms(root: Path) -> tuple[dict[str, _File], list[Skipped]]:
-    """Give the DICOM files by the number that their names begin with."""
-    found: dict[str, _File] = {}
-    strange = []
-    for path in files(find(root, DICOMS), ".dcm"):
-        source, match = path.relative_to(root).as_posix(), _FILE.fullmatch(path.name)
-        if match is None:
-            strange.append(Skipped(source, "table", "the name is not like 22678622_61b13c59bcba149d_MG_R_CC_ANON.dcm"))
-        elif match[1] in found:
-            strange.append(Skipped(source, "table", "another file has the same number"))
-        else:
-            view = match[4].upper()
-            found[match[1]] = _File(source, match[2].lower(), match[3].upper(), _VIEWS.get(view, view))
-    return found, strange
-
-
-def _xml_files(root: Path, folder: str, rows: Mapping[str, Row]) -> Generator[Skipped, None, dict[str, Path]]:
-    """Return a folder's XML files by the number that their names begin with; list those that belong to no row."""
+def _by_number(
+    root: Path, folder: str, *, rows: Mapping[str, Row], ending: str
+) -> Generator[Skipped, None, dict[str, Path]]:
+    """Return a folder's files by the number that their names begin with; list those that belong to no row."""
     place = find(root, folder)
     if place is None:
-        raise MissingFileError(root / folder, hint="It comes with the release, and holds outlines as XML.")
+        raise MissingFileError(root / folder, hint="It comes with the release.")
     found: dict[str, Path] = {}
-    for path in files(place, ".xml"):
+    for path in files(place, ending):
         match = re.match(r"\d+", path.stem)
         key = match[0] if match else ""
         if key in rows and key not in found:
@@ -149,46 +131,40 @@ def _xml_files(root: Path, folder: str, rows: Mapping[str, Row]) -> Generator[Sk
     return found
 
 
-def _disagreements(row: Row, file: _File) -> Iterator[Skipped]:
-    for column, said in (("Laterality", file.side), ("View", file.view)):
+def _disagreements(row: Row, *, side: str, view: str) -> Iterator[Skipped]:
+    for column, said in (("Laterality", side), ("View", view)):
         if row[column].upper() != said:
             yield Skipped(row.where, "table", f"{column} differs from the DICOM file's name; the table holds")
 
 
 def _image(
-    row: Row, file: _File, *, outlines: Path | None, muscle: Path | None, labels: str
+    row: Row, blank: Record, *, outlines: Path | None, muscle: Path | None, labels: str
 ) -> Iterator[Record | Skipped]:
     """Yield what must be left out of one image, then its record."""
     try:
-        lesions = _regions(outlines)
-        muscles = _regions(muscle)
+        lesions, muscles = _regions(outlines), _regions(muscle)
     except ValueError as error:
-        yield Skipped(file.source, "image", str(error))
+        yield Skipped(blank.source, "image", str(error))
         return
     findings, regions = [], []
-    for where, region in muscles:
-        points = _points(region)
-        if isinstance(points, str) or len(set(points)) < 3:
-            yield Skipped(
-                where, "table", points if isinstance(points, str) else "the muscle has fewer than three points"
-            )
-        else:
-            regions.append(Polygon(points))
-    for item in _findings(lesions, row=row, labels=labels):
+    for item in (*_findings(lesions, row=row, labels=labels), *_muscles(muscles)):
         if isinstance(item, Finding):
             findings.append(item)
+        elif isinstance(item, Polygon):
+            regions.append(item)
         else:
             yield item
     grade = _grade(row)
-    if findings or (grade[:1] == "1" and not lesions):
-        yield _record(row, file, findings=findings, muscle=regions)
+    if findings or (grade == "1" and not lesions):
+        muscle_regions = {"pectoral muscle": tuple(regions)} if regions else {}
+        yield replace(blank, lesion_free=not findings, findings=tuple(findings), regions=muscle_regions)
     elif lesions:
-        yield Skipped(file.source, "selection", "none of its outlines can be drawn")
+        yield Skipped(blank.source, "selection", "none of its outlines can be drawn")
     else:
-        yield Skipped(file.source, "selection", f"BI-RADS {grade or 'unknown'}, yet without outlines")
+        yield Skipped(blank.source, "selection", f"BI-RADS {grade or 'unknown'}, yet without outlines")
 
 
-def _regions(path: Path | None) -> list[tuple[str, Mapping[str, Any]]]:
+def _regions(path: Path | None) -> _Regions:
     """Give the outlines of a property list, each with where it stands; a ValueError says why it cannot be read.
 
     plistlib refuses entity declarations, so that no file can unfold itself in memory.
@@ -203,15 +179,16 @@ def _regions(path: Path | None) -> list[tuple[str, Mapping[str, Any]]]:
         raise ValueError(f"its outlines, {path.name}, are no property list with Images and ROIs") from None
 
 
-def _findings(lesions: list[tuple[str, Mapping[str, Any]]], *, row: Row, labels: str) -> Iterator[Finding | Skipped]:
+def _findings(lesions: _Regions, *, row: Row, labels: str) -> Iterator[Finding | Skipped]:
     seen: set[Outline] = set()
     for where, region in lesions:
-        points = _points(region)
-        if isinstance(points, str):
-            yield Skipped(where, "finding", points)
+        try:
+            shapes = _shapes(_points(region))
+        except ValueError as error:
+            yield Skipped(where, "finding", str(error))
             continue
         name = str(region.get("Name", "")).strip()
-        for shape in _shapes(points):
+        for shape in shapes:
             if shape in seen:
                 yield Skipped(where, "finding", "the outline repeats an earlier one of the image")
                 continue
@@ -220,22 +197,30 @@ def _findings(lesions: list[tuple[str, Mapping[str, Any]]], *, row: Row, labels:
             yield Finding(shape, _label(name, row, labels), where, {"name": name, **drawn, "birads": row["Bi-Rads"]})
 
 
-def _points(region: Mapping[str, Any]) -> tuple[PointXY, ...] | str:
-    """Give the points (x, y) from the upper left corner, or the reason why there are none."""
+def _muscles(muscles: _Regions) -> Iterator[Polygon | Skipped]:
+    for where, region in muscles:
+        try:
+            (shape,) = _shapes(_points(region))
+        except ValueError as error:
+            yield Skipped(where, "table", str(error))
+            continue
+        yield shape if isinstance(shape, Polygon) else Skipped(where, "table", "the muscle has fewer than three points")
+
+
+def _points(region: Mapping[str, Any]) -> tuple[PointXY, ...]:
+    """Give the points (x, y) from the upper left corner; a ValueError says why there are none."""
     texts = region.get("Point_px")
     if not isinstance(texts, list) or not texts:
-        return "the outline has no points"
-    points = []
-    for text in texts:
-        match = _POINT.fullmatch(str(text).strip())
-        try:
-            x, y = (float(number) for number in match.groups()) if match else (FARTHEST + 1, 0.0)
-        except ValueError:
-            x, y = FARTHEST + 1, 0.0
-        if not max(abs(x), abs(y)) <= FARTHEST:
-            return "a point is not two numbers of pixels, like (1095.87, 2162.24)"
-        points.append((x, y))
-    return tuple(points)
+        raise ValueError("the outline has no points")
+    return tuple(map(_point, texts))
+
+
+def _point(text: object) -> PointXY:
+    match = _POINT.fullmatch(str(text).strip())
+    x, y = (number(part) for part in match.groups()) if match else (None, None)
+    if x is None or y is None or max(abs(x), abs(y)) > FARTHEST:
+        raise ValueError("a point is not two numbers of pixels, like (1095.87, 2162.24)")
+    return (x, y)
 
 
 def _shapes(points: tuple[PointXY, ...]) -> list[Polygon | Stroke]:
@@ -257,20 +242,17 @@ def _label(name: str, row: Row, labels: str) -> str | None:
     return label if label in LABELS[labels] else None
 
 
-def _record(row: Row, file: _File, *, findings: list[Finding], muscle: list[Polygon]) -> Record:
+def _record(row: Row, *, source: str, patient: str) -> Record:
     sides: dict[str, Literal["L", "R"]] = {"L": "L", "R": "R"}
     return Record(
-        source=file.source,
+        source=source,
         image_id=row["File Name"],
-        patient_id=file.patient,
-        study_id=file.patient,
+        patient_id=patient,
+        study_id=patient,
         laterality=sides.get(row["Laterality"].upper(), ""),
         view=row["View"].upper(),
         density=_DENSITIES.get(row["ACR"], ""),
-        lesion_free=not findings,
         pixel_spacing_mm=PIXEL_MM,
-        findings=tuple(findings),
-        regions={"pectoral muscle": tuple(muscle)} if muscle else {},
     )
 
 

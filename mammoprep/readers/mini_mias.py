@@ -166,7 +166,7 @@ READER = Reader(
     name="mini-mias",
     title="mini-MIAS",
     labels=LABELS,
-    markers=("mdb001.pgm", "all-mias", "MIASDB"),
+    markers=("mdb001.pgm", "all-mias", "MIASDB", "Info.txt"),
     tables=tables,
     read=read,
 )

@@ -166,7 +166,9 @@ def test_the_muscle_is_a_region_where_it_is_asked_for(tmp_path):
     assert len(inbreast.tables(root)) == 3
 
 
-@pytest.mark.parametrize(("folder", "options"), [("AllXML", {}), ("PectoralMuscle", {"pectoral": True})])
+@pytest.mark.parametrize(
+    ("folder", "options"), [("AllXML", {}), ("AllDICOMs", {}), ("PectoralMuscle", {"pectoral": True})]
+)
 def test_a_folder_of_outlines_that_is_missing_is_one_line(tmp_path, folder, options):
     write(tmp_path)
     (tmp_path / folder).rename(tmp_path / "elsewhere")
@@ -176,7 +178,7 @@ def test_a_folder_of_outlines_that_is_missing_is_one_line(tmp_path, folder, opti
 
 
 def test_rows_and_files_that_have_no_partner_are_listed(tmp_path):
-    others = ["AllDICOMs/1_ab_MG_L_ML_ANON.dcm", "AllDICOMs/scan.dcm", f"AllDICOMs/{NUMBER}_ff_MG_R_CC_ANON.dcm"]
+    others = ["AllDICOMs/1_ab_MG_L_ML_ANON.dcm", "AllDICOMs/scan.dcm", f"AllDICOMs/{NUMBER}_{PATIENT}_MG_R_FB_ANON.dcm"]
     rows = [f"R;CC;201001;{NUMBER};4;4a", f"R;CC;201001;{NUMBER};4;2", "R;CC;201001;999;;1", "R;CC;201001;;;1"]
     write(tmp_path, *rows, xml=plist(roi(RING)), dicoms=(DICOM, *others))
     (tmp_path / "AllXML" / "7.xml").write_bytes(plist())
@@ -190,6 +192,13 @@ def test_rows_and_files_that_have_no_partner_are_listed(tmp_path):
         ("AllXML/7.xml", "table"),
         *((other, "table") for other in others),
     }
+
+
+def test_a_file_whose_name_tells_no_patient_counts_as_skipped(tmp_path):
+    records, skipped = read(write(tmp_path, xml=plist(roi(RING)), dicoms=(f"AllDICOMs/{NUMBER}.dcm",)))
+
+    assert records == []
+    assert [(item.source, item.stage) for item in skipped] == [(f"AllDICOMs/{NUMBER}.dcm", "image")]
 
 
 def test_the_table_holds_where_a_file_s_name_says_otherwise(tmp_path):
