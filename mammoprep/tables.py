@@ -5,16 +5,17 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from mammoprep.errors import MammoprepError
 from mammoprep.records import Skipped
 
 _BIFF = b"\xd0\xcf\x11\xe0"  # an OLE2 file, which holds the XLS of Excel 5 to 2003
+_Key = TypeVar("_Key", bound=Hashable)
 _Line = tuple[int, list[str]]
 """A line number as a person sees it, from 1, and the cells of the row that begins there."""
 
@@ -91,6 +92,22 @@ def load(path: Path, *, columns: Sequence[str], optional: Sequence[str] = (), sh
     _check_columns(path, header, columns)
     places = {column: _place(header, column) for column in (*columns, *optional)}
     return _table(path.name, filled[1:], places=places, width=len(header))
+
+
+def keyed(
+    rows: Iterable[Row], key: Callable[[Row], _Key | None], *, otherwise: str
+) -> Generator[Skipped, None, dict[_Key, Row]]:
+    """Return the first row of each key; list those that repeat one, and those without one: `otherwise` says why."""
+    found: dict[_Key, Row] = {}
+    for row in rows:
+        name = key(row)
+        if name is None:
+            yield Skipped(row.where, "table", otherwise)
+        elif name in found:
+            yield Skipped(row.where, "table", f"the row is about the same as {found[name].where}, which holds")
+        else:
+            found[name] = row
+    return found
 
 
 def number(text: str) -> float | None:

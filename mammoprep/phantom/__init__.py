@@ -9,12 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep import panoptic
-from mammoprep.errors import MammoprepError
 from mammoprep.phantom import detectors, dicom, scene, studies, tables
 from mammoprep.records import Box
-
-SMALLEST = 128
-"""Shortest long side, in pixels, at which a lesion can still be drawn."""
 
 
 def write(root: Path, *, patients: int = 40, seed: int = 0, long_side: int = 640, truth: Path | None = None) -> None:
@@ -24,12 +20,6 @@ def write(root: Path, *, patients: int = 40, seed: int = 0, long_side: int = 640
     (default: `<root>-truth` beside it) gets `<image_id>.png`: 8 bit, 0 or n where the image's n-th row in
     finding_annotations.csv lies. The same arguments give the same bytes.
     """
-    if patients < 1:
-        raise MammoprepError(f"{patients} patients cannot be drawn. Ask for 1 or more.")
-    if long_side != 0 and long_side < SMALLEST:
-        raise MammoprepError(
-            f"A long side of {long_side} px is too small. Ask for {SMALLEST} or more, or 0 (true size)."
-        )
     with panoptic.staged(truth or root.with_name(f"{root.name}-truth")) as masks, panoptic.staged(root) as raw:
         views = []
         for view in studies.plan(patients, seed=seed, long_side=long_side):

@@ -18,14 +18,14 @@ Citation  Cui et al., The Chinese Mammography Database, TCIA (2021), doi 10.7937
 
 import re
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from mammoprep.errors import MissingFileError, UnknownNameError
 from mammoprep.records import Reader, Record, Skipped
-from mammoprep.tables import Row, files, find, load, number
+from mammoprep.tables import Row, files, find, keyed, load, number
 
 TABLES = ("CMMD_clinicaldata_revision.xlsx", "CMMD_clinicaldata_revision.csv")
 LABELS = {"pathology": ("benign", "malignant")}
@@ -60,7 +60,10 @@ def read(root: Path, *, labels: str = "pathology", missing_rows: str = "unknown"
         raise UnknownNameError(labels, kind="label scheme", known=LABELS)
     if missing_rows not in MISSING_ROWS:
         raise UnknownNameError(missing_rows, kind="meaning of missing rows", known=MISSING_ROWS)
-    sides = yield from _sides(root)
+    table = load(tables(root)[0], columns=("ID1", "LeftRight", "number", "classification"))
+    yield from table.skipped
+    strange = "ID1 is not like D1-0001, or LeftRight is neither L nor R"
+    sides = yield from keyed(table.rows, _side, otherwise=strange)
     patients, found, ids = {patient for patient, _ in sides}, Counter[_Side](), Counter[str]()
     for item in _images(root):
         if isinstance(item, Skipped):
@@ -76,20 +79,9 @@ def read(root: Path, *, labels: str = "pathology", missing_rows: str = "unknown"
             yield Skipped(row.where, "table", reason)
 
 
-def _sides(root: Path) -> Generator[Skipped, None, dict[_Side, Row]]:
-    """Return the row of each diseased side; list those that cannot be used."""
-    table = load(tables(root)[0], columns=("ID1", "LeftRight", "number", "classification"))
-    yield from table.skipped
-    sides: dict[_Side, Row] = {}
-    for row in table.rows:
-        side = (row["ID1"].upper(), row["LeftRight"].upper())
-        if side[1] not in ("L", "R") or not _PATIENT.fullmatch(side[0]):
-            yield Skipped(row.where, "table", "ID1 is not like D1-0001, or LeftRight is neither L nor R")
-        elif side in sides:
-            yield Skipped(row.where, "table", "the row names a side of an earlier row, which holds")
-        else:
-            sides[side] = row
-    return sides
+def _side(row: Row) -> _Side | None:
+    patient, side = row["ID1"].upper(), row["LeftRight"].upper()
+    return (patient, side) if _PATIENT.fullmatch(patient) and side in ("L", "R") else None
 
 
 def _numbered(record: Record, ids: Counter[str]) -> Record:

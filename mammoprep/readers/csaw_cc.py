@@ -27,7 +27,7 @@ from typing import Literal
 
 from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
 from mammoprep.records import Box, Finding, MaskFile, Reader, Record, Skipped
-from mammoprep.tables import Row, files, find, load, number
+from mammoprep.tables import Row, files, find, keyed, load, number
 
 MASKS = "CSAW-CC_mask_annotations.csv"
 LABELS = {"pathology": ("malignant",)}
@@ -66,15 +66,8 @@ def read(root: Path, *, labels: str = "pathology", normals: bool = False) -> Ite
     images = load(images_path, columns=_COLUMNS, optional=("x_cancer_laterality",))
     masks = load(masks_path, columns=(*_CORNERS, "mask_filename"))
     yield from (*images.skipped, *masks.skipped)
-    rows: dict[str, Row] = {}
-    for row in images.rows:
-        stem = _stem(row["anon_filename"])
-        if not stem or row["anon_filename"].lower() != f"{stem}.dcm":
-            yield Skipped(row.where, "table", "anon_filename is not like 00002_20990909_L_CC_1.dcm")
-        elif stem in rows:
-            yield Skipped(row.where, "table", "the row names an image of an earlier row, which holds")
-        else:
-            rows[stem] = row
+    strange = "anon_filename is not like 00002_20990909_L_CC_1.dcm"
+    rows = yield from keyed(images.rows, _image_stem, otherwise=strange)
     marked: dict[str, list[Row]] = {}
     for row in masks.rows:
         stem = _stem(row["mask_filename"])
@@ -100,6 +93,11 @@ def _stem(name: str) -> str:
     """Give the image's name, lower case, that a file's name begins with; "" where it is none."""
     match = _NAME.match(name)
     return match[0].lower() if match else ""
+
+
+def _image_stem(row: Row) -> str | None:
+    stem = _stem(row["anon_filename"])
+    return stem if stem and row["anon_filename"].lower() == f"{stem}.dcm" else None
 
 
 def _files(root: Path) -> _Files:

@@ -31,7 +31,7 @@ from xml.parsers.expat import ExpatError
 
 from mammoprep.errors import MissingFileError, UnknownNameError
 from mammoprep.records import Finding, Outline, PointXY, Polygon, Reader, Record, Skipped, Stroke
-from mammoprep.tables import Row, files, find, load, number
+from mammoprep.tables import Row, files, find, keyed, load, number
 
 TABLES = ("INbreast.csv", "INbreast.xls")
 DICOMS, OUTLINES, MUSCLES = "AllDICOMs", "AllXML", "PectoralMuscle"
@@ -78,14 +78,7 @@ def read(root: Path, *, labels: str = "birads", pectoral: bool = False) -> Itera
         raise UnknownNameError(labels, kind="label scheme", known=LABELS)
     table = load(_table(root), columns=("Laterality", "View", "File Name", "ACR", "Bi-Rads"), sheet="Sheet1")
     yield from table.skipped
-    rows: dict[str, Row] = {}
-    for row in table.rows:
-        if not re.fullmatch(r"\d{1,20}", row["File Name"]):
-            yield Skipped(row.where, "table", "the row names no file: File Name is not digits")
-        elif row["File Name"] in rows:
-            yield Skipped(row.where, "table", "the row names an image of an earlier row, which holds")
-        else:
-            rows[row["File Name"]] = row
+    rows = yield from keyed(table.rows, _number, otherwise="the row names no file: File Name is not digits")
     dicoms = yield from _by_number(root, DICOMS, rows=rows, ending=".dcm")
     outlines = yield from _by_number(root, OUTLINES, rows=rows, ending=".xml")
     muscles = (yield from _by_number(root, MUSCLES, rows=rows, ending=".xml")) if pectoral else {}
@@ -110,6 +103,10 @@ def _table(root: Path) -> Path:
     if path is None:
         raise MissingFileError(root / TABLES[0], hint="It, or INbreast.xls, comes with the release.")
     return path
+
+
+def _number(row: Row) -> str | None:
+    return row["File Name"] if re.fullmatch(r"\d{1,20}", row["File Name"]) else None
 
 
 def _by_number(
@@ -174,7 +171,9 @@ def _regions(path: Path | None) -> _Regions:
     try:
         content = plistlib.loads(path.read_bytes(), fmt=plistlib.FMT_XML)
         found = [region for image in content["Images"] for region in image["ROIs"]]
-        return [(f"{path.name} ROI {number}", dict(region)) for number, region in enumerate(found, start=1)]
+        return [
+            (f"{path.parent.name}/{path.name} ROI {place}", dict(region)) for place, region in enumerate(found, start=1)
+        ]
     except (ExpatError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError):
         raise ValueError(f"its outlines, {path.name}, are no property list with Images and ROIs") from None
 

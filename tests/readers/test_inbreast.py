@@ -58,7 +58,7 @@ def test_an_outlined_image_becomes_a_record(tmp_path):
     assert (record.laterality, record.view, record.density, record.pixel_spacing_mm) == ("R", "CC", "D", 0.07)
     assert (record.lesion_free, record.regions) == (False, {})
     assert record.findings[0].shape == Polygon(((1095.870605, 2162.23999), (1100.0, 2162.0), (1100.0, -4.5)))
-    assert record.findings[0].source == f"{NUMBER}.xml ROI 1"
+    assert record.findings[0].source == f"AllXML/{NUMBER}.xml ROI 1"
     assert record.findings[0].attributes == {"name": "Mass", "birads": "4a"}
 
 
@@ -120,12 +120,12 @@ def test_outlines_that_cannot_be_drawn_are_listed(tmp_path):
 
     assert len(record.findings) == 1
     assert [(item.source, item.reason[:20]) for item in skipped] == [
-        (f"{NUMBER}.xml ROI 2", "the outline has no p"),
-        (f"{NUMBER}.xml ROI 3", "the outline has no p"),
-        (f"{NUMBER}.xml ROI 4", "a point is not two n"),
-        (f"{NUMBER}.xml ROI 5", "a point is not two n"),
-        (f"{NUMBER}.xml ROI 6", "a point is not two n"),
-        (f"{NUMBER}.xml ROI 7", "the outline repeats "),
+        (f"AllXML/{NUMBER}.xml ROI 2", "the outline has no p"),
+        (f"AllXML/{NUMBER}.xml ROI 3", "the outline has no p"),
+        (f"AllXML/{NUMBER}.xml ROI 4", "a point is not two n"),
+        (f"AllXML/{NUMBER}.xml ROI 5", "a point is not two n"),
+        (f"AllXML/{NUMBER}.xml ROI 6", "a point is not two n"),
+        (f"AllXML/{NUMBER}.xml ROI 7", "the outline repeats "),
     ]
 
 
@@ -162,7 +162,7 @@ def test_the_muscle_is_a_region_where_it_is_asked_for(tmp_path):
 
     assert without.regions == {}
     assert record.regions == {"pectoral muscle": (record.findings[0].shape,)}
-    assert [(item.source, item.stage) for item in skipped] == [(f"{NUMBER}.xml ROI 2", "table")]
+    assert [(item.source, item.stage) for item in skipped] == [(f"Pectoral Muscle XML/{NUMBER}.xml ROI 2", "table")]
     assert len(inbreast.tables(root)) == 3
 
 
