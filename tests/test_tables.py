@@ -4,7 +4,7 @@ import openpyxl
 import pytest
 
 from mammoprep.errors import MammoprepError
-from mammoprep.tables import files, find, load, number, same
+from mammoprep.tables import Row, files, find, keyed, load, number, same
 
 COLUMNS = ("image_id", "xmin")
 
@@ -200,3 +200,20 @@ def test_files_are_found_at_any_depth_by_their_endings(tmp_path):
 
     assert files(tmp_path, ".dcm") == [tmp_path / "a.DCM", tmp_path / "b" / "c.dcm"]
     assert files(None, ".dcm") == []
+
+
+def test_rows_are_keyed_by_the_first_of_each_key(tmp_path):
+    table = load(write(tmp_path, b"image_id,xmin\na,1\nA,2\n?,3\nb,4\n"), columns=COLUMNS)
+    found: dict[str, Row] = {}
+
+    def read():
+        key = {"a": "a", "A": "a", "b": "b"}
+        found.update((yield from keyed(table.rows, lambda row: key.get(row["image_id"]), otherwise="no letter")))
+
+    skipped = list(read())
+
+    assert {key: row["xmin"] for key, row in found.items()} == {"a": "1", "b": "4"}
+    assert [(item.source, item.reason) for item in skipped] == [
+        ("table.csv row 3", "the row is about the same as table.csv row 2, which holds"),
+        ("table.csv row 4", "no letter"),
+    ]

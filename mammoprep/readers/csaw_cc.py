@@ -20,7 +20,7 @@ Citation  Dembrower, Lindholm and Strand, Journal of Digital Imaging 33 (2020) 4
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -75,7 +75,7 @@ def read(root: Path, *, labels: str = "pathology", normals: bool = False) -> Ite
             marked.setdefault(stem, []).append(row)
         else:
             yield Skipped(row.where, "table", "mask_filename begins with the name of no image in the table of images")
-    there = _files(root)
+    there = _Files((yield from _by_name(root, ".dcm")), (yield from _by_name(root, ".png", ".tif", ".tiff")))
     yield from _unnamed(there, rows, marked)
     for stem, row in rows.items():
         yield from _image(row, marked.get(stem, []), stem=stem, there=there, normals=normals)
@@ -100,10 +100,14 @@ def _image_stem(row: Row) -> str | None:
     return stem if stem and row["anon_filename"].lower() == f"{stem}.dcm" else None
 
 
-def _files(root: Path) -> _Files:
-    images = {path.name.lower(): path.relative_to(root).as_posix() for path in files(root, ".dcm")}
-    masks = {path.name.lower(): path.relative_to(root).as_posix() for path in files(root, ".png", ".tif", ".tiff")}
-    return _Files(images, masks)
+def _by_name(root: Path, *endings: str) -> Generator[Skipped, None, dict[str, str]]:
+    """Return files by name, lower case, as paths relative to the raw folder; list those whose name is taken."""
+    found: dict[str, str] = {}
+    for path in files(root, *endings):
+        source = path.relative_to(root).as_posix()
+        if found.setdefault(path.name.lower(), source) != source:
+            yield Skipped(source, "table", f"its name is that of {found[path.name.lower()]}, which holds")
+    return found
 
 
 def _unnamed(there: _Files, rows: Mapping[str, Row], marked: Mapping[str, list[Row]]) -> Iterator[Skipped]:

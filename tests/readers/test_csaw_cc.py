@@ -92,7 +92,7 @@ def test_a_mask_of_a_woman_without_cancer_holds_and_is_listed(tmp_path):
 
 def test_rows_and_files_without_partner_are_listed(tmp_path):
     rows = [row(), row(), row("scan"), row("00003_20990909_L_CC_1/../../etc")]
-    files = (f"images/{NAME}.dcm", f"masks/{MASK}", "images/stray.dcm", "masks/stray.png")
+    files = (f"images/{NAME}.dcm", f"masks/{MASK}", "images/stray.dcm", "masks/stray.png", f"more/{MASK}")
     masks = [f"1,2,30,40,{MASK}", "1,2,30,40,00009_20990909_L_CC_1_mask.png"]
     records, skipped = read(write(tmp_path, *rows, masks=masks, files=files))
 
@@ -104,6 +104,7 @@ def test_rows_and_files_without_partner_are_listed(tmp_path):
         (f"{csaw_cc.MASKS} row 3", "table"),
         ("images/stray.dcm", "table"),
         ("masks/stray.png", "table"),
+        (f"more/{MASK}", "table"),
     }
 
 
