@@ -144,6 +144,19 @@ def cdd_cesm(
     return _convert_with("cdd-cesm", raw, out=out, options=common.options(labels, own), common=common)
 
 
+@app.command("cbis-ddsm")
+@_with_common
+def cbis_ddsm(
+    raw: Raw,
+    out: Out,
+    labels: Annotated[Literal["pathology", "pathology3", "type"], typer.Option(help="Label scheme.")] = "pathology",
+    *,
+    common: Common,
+) -> int:
+    """CBIS-DDSM: the TCIA folder (DICOM) or Kaggle's (JPEG), film mammograms with mask files."""
+    return _convert_with("cbis-ddsm", raw, out=out, options=common.options(labels, {}), common=common)
+
+
 def _convert_with(name: str, raw: Path, *, out: Path, options: "Options", common: Common) -> int:
     from mammoprep import convert
     from mammoprep.readers import READERS, check_root
