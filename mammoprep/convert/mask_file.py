@@ -33,7 +33,7 @@ def read(mask: MaskFile, *, root: Path, size: tuple[int, ...]) -> tuple[Mask, di
         try:
             values = pixels.read_values(pixels.locate(root, source))
             facts = _fit(values.shape, size)
-            if mask.others and not _is_mask(values):
+            if not mask.values and not _is_mask(values):
                 raise PixelError("an image, not a mask")
         except PixelError as error:
             reasons.append(str(error))
@@ -69,10 +69,8 @@ def _fit(found: tuple[int, ...], size: tuple[int, ...]) -> dict[str, float]:
 
 def _is_mask(values: NDArray[Any]) -> bool:
     """Tell a mask, whose values are all near 0 or near the largest, from an image."""
-    counts = np.bincount(values.ravel())
-    levels = np.arange(counts.size)
-    grey = counts @ np.minimum(levels, counts.size - 1 - levels)
-    return bool(grey <= MOST_GREY * (counts.size - 1) * values.size)
+    largest = values.max()
+    return bool(np.minimum(values, largest - values).mean() <= MOST_GREY * largest)
 
 
 def _inside(values: NDArray[Any], chosen: Sequence[int]) -> Mask:

@@ -180,7 +180,10 @@ def test_there_is_a_sub_command_for_every_reader():
     assert commands().keys() == READERS.keys()
 
 
-@pytest.mark.parametrize(("name", "function"), [("vindr", command.vindr), ("cdd-cesm", command.cdd_cesm)])
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("vindr", command.vindr), ("cdd-cesm", command.cdd_cesm), ("cbis-ddsm", command.cbis_ddsm)],
+)
 def test_the_label_schemes_are_the_reader_s_the_default_first(name, function):
     labels = signature(function).parameters["labels"]
 

@@ -135,6 +135,11 @@ def test_a_speck_does_not_vanish_where_the_image_is_smaller(write, read):
     assert np.argwhere(mask).tolist() == [[30, 15]]
 
 
+def test_a_lone_image_is_no_mask(write, read):
+    with pytest.raises(PixelError, match="^mask file: an image, not a mask$"):
+        read(write("crop.png", film(SIZE)))
+
+
 @pytest.mark.parametrize("order", [("crop.png", "mask.png"), ("mask.png", "crop.png")])
 @pytest.mark.parametrize("crop", [(16, 16), SIZE], ids=["small", "as large as the image"])
 def test_the_mask_is_told_by_its_values_whatever_the_order(write, read, order, crop):
