@@ -21,12 +21,7 @@ def write(root: Path, *, patients: int = 40, seed: int = 0, long_side: int = 640
     (default: `<root>-truth` beside it) gets `<image_id>.png`: 8 bit, 0 or n where the image's n-th row in
     finding_annotations.csv lies. The same arguments give the same bytes.
     """
-    if patients < 1:
-        raise MammoprepError(f"{patients} patients cannot be drawn. Ask for 1 or more.")
-    if long_side != 0 and long_side < SMALLEST:
-        raise MammoprepError(
-            f"A long side of {long_side} px is too small. Ask for {SMALLEST} or more, or 0 (true size)."
-        )
+    check(patients, long_side=long_side or SMALLEST)
     with panoptic.staged(truth or root.with_name(f"{root.name}-truth")) as masks, panoptic.staged(root) as raw:
         views = []
         for view in studies.plan(patients, seed=seed, long_side=long_side):
@@ -37,6 +32,14 @@ def write(root: Path, *, patients: int = 40, seed: int = 0, long_side: int = 640
             panoptic.write_png(masks / f"{view.image_id}.png", ids)
             views.append((view, boxes))
         tables.write(raw, views)
+
+
+def check(patients: int, *, long_side: int) -> None:
+    """Refuse a number of patients or a long side (pixels) that cannot be drawn."""
+    if patients < 1:
+        raise MammoprepError(f"{patients} patients cannot be drawn. Ask for 1 or more.")
+    if long_side < SMALLEST:
+        raise MammoprepError(f"A long side of {long_side} px is too small. Ask for {SMALLEST} or more.")
 
 
 def draw(view: studies.View) -> tuple[NDArray[np.uint16], NDArray[np.uint8], tuple[Box, ...]]:

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from mammoprep import panoptic
-from mammoprep.phantom import breast, lesions
+from mammoprep.phantom import breast, check, lesions
 from mammoprep.phantom.breast import Density, Position
 
 Layout = Literal["tcia", "tcia-names", "kaggle"]
@@ -108,6 +108,7 @@ def write(
     series or two, several abnormalities a film, patients on both sides of the split. The same arguments, the same
     bytes. Of dicom_info.csv only the columns that loaders use are written, of meta.csv nothing.
     """
+    check(patients, long_side=long_side)
     with panoptic.staged(truth or root.with_name(f"{root.name}-truth")) as masks, panoptic.staged(root) as raw:
         rows: dict[str, list[list[str | int]]] = {}
         index: list[list[str]] = []

@@ -121,6 +121,17 @@ def test_the_residual_tells_how_far_the_factors_differ(write, read):
     assert mask.shape == (400, 201)
 
 
+@pytest.mark.parametrize(
+    ("found", "size", "residual"),
+    [
+        ((4688, 3088), (4624, 3056), 0.003324),  # Calc-Test_P_00353_LEFT_CC: trimmed
+        ((4386, 1789), (5041, 2056), 0.000081),  # Mass-Test_P_00145_LEFT_CC: 50 against 43.5 micrometres
+    ],
+)
+def test_pairs_of_cbis_ddsm_that_differ_in_size_fit(found, size, residual):
+    assert mask_file._fit(found, size)["residual"] == residual
+
+
 def test_a_mask_of_another_shape_is_refused(write, read):
     with pytest.raises(PixelError, match=r"its 40x60 pixels do not have the shape of the image's 60x40 \(residual"):
         read(write("m.png", block(size=(40, 60))))

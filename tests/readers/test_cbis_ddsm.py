@@ -113,6 +113,13 @@ def test_the_same_arguments_write_the_same_bytes(tmp_path):
     assert contents[0] == contents[1]
 
 
+@pytest.mark.parametrize("changes", [{"patients": 0}, {"long_side": 20}])
+def test_films_that_cannot_be_drawn_are_refused(tmp_path, changes):
+    with pytest.raises(MammoprepError, match="Ask for"):
+        films.write(tmp_path / "raw", **changes)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_row_says_what_the_table_says(tmp_path):
     write_table(tmp_path, row())
     write_files(tmp_path, IMAGE_PATH, CROP_PATH, MASK_PATH)
@@ -302,20 +309,21 @@ def test_rows_that_repeat_or_disagree_are_listed(tmp_path):
 
 
 def test_paths_that_climb_out_are_refused_and_listed(tmp_path):
-    phantom_root, out = tmp_path / "raw", tmp_path / "out"
-    films.write(phantom_root, patients=1, long_side=128)
-    (tmp_path / "secret").mkdir()
-    (tmp_path / "secret" / "000000.dcm").touch()
-    climbing = "../secret/000000.dcm"
-    table = phantom_root / MASS
-    lines = table.read_text(encoding="utf-8")
-    write_table(phantom_root, row(image_file_path=climbing), row(image_view="MLO"), name=CALC)
-    assert lines == table.read_text(encoding="utf-8")
+    root, secret = tmp_path / "raw", "../secret/000000.dcm"
+    films.write(root, patients=1, long_side=128)
+    write_files(root, secret)
+    write_table(root, row(image_file_path=secret), row(image_view="MLO"), name=CALC)
+    with (root / MASS).open(newline="", encoding="utf-8") as file:
+        lines = list(csv.reader(file))
+    lines[1][-2:] = secret, secret
+    write_table(root, *lines[1:], columns=lines[0])
 
-    summary = convert.convert(cbis_ddsm.READER, phantom_root, out=out, options=Options(labels="pathology"))
+    summary = convert.convert(cbis_ddsm.READER, root, out=tmp_path / "out", options=Options(labels="pathology"))
 
-    assert summary.skipped["image"] == {"the file is not there": 1, "the path leaves the raw folder": 1}
     assert summary.images == 2
+    assert summary.skipped["image"] == {"the file is not there": 1, "the path leaves the raw folder": 1}
+    assert summary.skipped["finding"] == {"mask file: the path leaves the raw folder": 1}
+    assert summary.findings == {"benign": 2, "malignant": 1}  # row 2 was malignant
 
 
 def test_a_missing_table_is_listed_and_none_at_all_is_an_error(tmp_path):
