@@ -202,11 +202,13 @@ def _print(summary: "Summary", *, json: bool) -> None:
     console.stdout().print(table)
 
 
-def _sections(summary: "Summary") -> Iterator[tuple[str, Mapping[str, int]]]:
+def _sections(summary: "Summary") -> Iterator[tuple[str, Mapping[str, int | str]]]:
     yield "", {"images": summary.images, "patients": summary.patients}
     yield "findings", summary.findings
     if summary.pseudo_masks:
         yield "pseudo-masks", {**summary.pseudo_masks, "not by the first method": summary.fallbacks}
+    if summary.mask_files:
+        yield "mask files", {**summary.mask_files, "largest residual of their sizes": f"{summary.residual:.2%}"}
     for stage, reasons in summary.skipped.items():
         shown = dict(list(reasons.items())[:MOST_REASONS])
         rest = sum(reasons.values()) - sum(shown.values())

@@ -94,6 +94,8 @@ def test_the_masks_are_told_from_the_crops_and_lie_on_the_lesions(raw, layout, t
 
     assert (summary.images, summary.patients, summary.findings) == (20, 8, {"benign": 20, "malignant": 8})
     assert summary.skipped == {"table": {"the table is not there, and its images are not used": 1}}
+    assert summary.mask_files == {"of the image's size": 19, "brought to the image's size": 9}
+    assert 0 < summary.residual < 0.01
     dice = [value for values in truth.dice(out, raw / f"{layout}-truth").values() for value in values]
     assert min(dice) > 0.93
     things = [
