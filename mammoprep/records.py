@@ -57,9 +57,10 @@ class MaskFile:
     """A mask in an image file: a pixel belongs to it where the stored value is one of `values`.
 
     Without `values` it belongs where the value is above half of the file's largest, so that 0/1, 0/255 and the blurred
-    edges of JPEG all work; a file of zeros is an empty mask. `source` is a POSIX path relative to the raw folder. Where
-    a data set does not say which of several files is the mask, `others` are the rest of them: the first of all that
-    holds two values and has the image's shape is taken. A mask of another size is brought to the image's.
+    edges of JPEG all work; a file of zeros is an empty mask, one with many grey values is an image and refused.
+    `source` is a POSIX path relative to the raw folder. Where a data set does not say which of several files is the
+    mask, `others` are the rest of them: the first of all that can be a mask of the image is taken. A mask of another
+    size is brought to the image's.
     """
 
     source: str

@@ -204,6 +204,19 @@ def cmmd(
     return _convert_with("cmmd", raw, out=out, options=common.options(labels, own), common=common)
 
 
+@app.command("cbis-ddsm")
+@_with_common
+def cbis_ddsm(
+    raw: Raw,
+    out: Out,
+    labels: Annotated[Literal["pathology", "pathology3", "type"], typer.Option(help="Label scheme.")] = "pathology",
+    *,
+    common: Common,
+) -> int:
+    """CBIS-DDSM: the TCIA folder (DICOM) or Kaggle's (JPEG), film mammograms with mask files."""
+    return _convert_with("cbis-ddsm", raw, out=out, options=common.options(labels, {}), common=common)
+
+
 def _convert_with(name: str, raw: Path, *, out: Path, options: "Options", common: Common) -> int:
     from mammoprep import convert
     from mammoprep.readers import READERS, check_root
@@ -249,11 +262,13 @@ def _print(summary: "Summary", *, json: bool) -> None:
     console.stdout().print(table)
 
 
-def _sections(summary: "Summary") -> Iterator[tuple[str, Mapping[str, int]]]:
+def _sections(summary: "Summary") -> Iterator[tuple[str, Mapping[str, int | str]]]:
     yield "", {"images": summary.images, "patients": summary.patients}
     yield "findings", summary.findings
     if summary.pseudo_masks:
         yield "pseudo-masks", {**summary.pseudo_masks, "not by the first method": summary.fallbacks}
+    if summary.mask_files:
+        yield "mask files", {**summary.mask_files, "largest residual of their sizes": f"{summary.residual:.2%}"}
     for stage, reasons in summary.skipped.items():
         shown = dict(list(reasons.items())[:MOST_REASONS])
         rest = sum(reasons.values()) - sum(shown.values())

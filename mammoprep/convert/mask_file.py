@@ -18,8 +18,8 @@ MOST_RESIDUAL = 0.01
 trimmed in between. A residual r moves a pixel by up to r of the film's side: at 0.01 by 2 mm of 200, a sixth of a
 12 mm mass. Above, the file is likely to be a crop, a rotated mask or another film's."""
 MOST_GREY = 0.02
-"""How far values may lie from both 0 and the largest, on average and as a share of it, in a file that is a mask. Masks
-kept as JPEG have 0.001, an image that uses its grey scale 0.25."""
+"""How far values may lie from both 0 and the largest, on average and as a share of it, in a file that is a mask. Of 528
+lesions of real CDD-CESM images, masks kept as JPEG (quality 50, 90) reach 0.003, crops are at 0.129 or more."""
 
 
 def read(mask: MaskFile, *, root: Path, size: tuple[int, ...]) -> tuple[Mask, dict[str, Any]]:
@@ -33,7 +33,7 @@ def read(mask: MaskFile, *, root: Path, size: tuple[int, ...]) -> tuple[Mask, di
         try:
             values = pixels.read_values(pixels.locate(root, source))
             facts = _fit(values.shape, size)
-            if mask.others and not _is_mask(values):
+            if not mask.values and _greyness(values) > MOST_GREY:
                 raise PixelError("an image, not a mask")
         except PixelError as error:
             reasons.append(str(error))
@@ -67,12 +67,10 @@ def _fit(found: tuple[int, ...], size: tuple[int, ...]) -> dict[str, float]:
     return {"scale_x": round(scale_x, 6), "scale_y": round(scale_y, 6), "residual": round(residual, 6)}
 
 
-def _is_mask(values: NDArray[Any]) -> bool:
-    """Tell a mask, whose values are all near 0 or near the largest, from an image."""
-    counts = np.bincount(values.ravel())
-    levels = np.arange(counts.size)
-    grey = counts @ np.minimum(levels, counts.size - 1 - levels)
-    return bool(grey <= MOST_GREY * (counts.size - 1) * values.size)
+def _greyness(values: NDArray[Any]) -> float:
+    """Give how far values lie from 0 and the largest: 0 where there are no others, 0.25 where all are as frequent."""
+    largest = int(values.max()) or 1
+    return float(np.minimum(values, largest - values).mean()) / largest
 
 
 def _inside(values: NDArray[Any], chosen: Sequence[int]) -> Mask:

@@ -52,14 +52,17 @@ class View:
 
 def plan(patients: int, *, seed: int, long_side: int) -> Iterator[View]:
     """Yield the views of each patient: L-CC, L-MLO, R-CC, R-MLO. `long_side` 0 is the detector's true size."""
-    if patients < 1:
-        raise MammoprepError(f"{patients} patients cannot be drawn. Ask for 1 or more.")
-    if long_side != 0 and long_side < SMALLEST:
-        raise MammoprepError(
-            f"A long side of {long_side} px is too small. Ask for {SMALLEST} or more, or 0 (true size)."
-        )
+    check(patients, long_side=long_side or SMALLEST)
     for patient in range(patients):
         yield from _study(patient, seed=seed, long_side=long_side)
+
+
+def check(patients: int, *, long_side: int) -> None:
+    """Refuse a number of patients or a long side (pixels) that cannot be drawn."""
+    if patients < 1:
+        raise MammoprepError(f"{patients} patients cannot be drawn. Ask for 1 or more.")
+    if long_side < SMALLEST:
+        raise MammoprepError(f"A long side of {long_side} px is too small. Ask for {SMALLEST} or more.")
 
 
 def _study(patient: int, *, seed: int, long_side: int) -> Iterator[View]:

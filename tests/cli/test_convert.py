@@ -18,6 +18,7 @@ from mammoprep.cli import app, main
 from mammoprep.cli import convert as command
 from mammoprep.cli.convert import Common
 from mammoprep.convert import Options, Summary
+from mammoprep.phantom import cbis_ddsm as films
 from mammoprep.pseudo_mask import Recipe
 from mammoprep.readers import READERS
 
@@ -69,6 +70,14 @@ def test_a_raw_folder_becomes_a_dataset_and_a_table(raw, tmp_path, capsys):
     assert "patients" in printed.out
     assert f"Next: mammoprep folds {tmp_path / 'out'}" in printed.err
     assert len(panoptic.load(tmp_path / "out").images) == 8
+
+
+def test_cbis_ddsm_from_kaggles_folder(tmp_path, capsys):
+    films.write(tmp_path / "raw", patients=2, long_side=128, layout="kaggle")
+
+    assert run("cbis-ddsm", tmp_path / "raw", tmp_path / "out", "--labels", "type", *SMALL, "--json") == 0
+
+    assert json.loads(capsys.readouterr().out)["findings"] == {"mass": 4, "calcification": 2}
 
 
 def test_json_is_the_counts_of_the_manifest(raw, tmp_path, capsys):

@@ -1,16 +1,21 @@
 """Masks in image files: which pixels belong, which of several files is the mask, how it comes to the image's size."""
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
 
-from mammoprep import panoptic
+from mammoprep import outlines, panoptic, pixels
 from mammoprep.convert import Options, case, mask_file
 from mammoprep.convert.case import Job
 from mammoprep.pixels import PixelError
+from mammoprep.readers import cdd_cesm
 from mammoprep.records import Finding, MaskFile, Record
 
+REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "cdd-cesm-mini"
 SIZE = (60, 40)
 
 
@@ -121,6 +126,17 @@ def test_the_residual_tells_how_far_the_factors_differ(write, read):
     assert mask.shape == (400, 201)
 
 
+@pytest.mark.parametrize(
+    ("found", "size", "residual"),
+    [
+        ((4688, 3088), (4624, 3056), 0.003324),  # Calc-Test_P_00353_LEFT_CC: trimmed
+        ((4386, 1789), (5041, 2056), 0.000081),  # Mass-Test_P_00145_LEFT_CC: 50 against 43.5 micrometres
+    ],
+)
+def test_pairs_of_cbis_ddsm_that_differ_in_size_fit(found, size, residual):
+    assert mask_file._fit(found, size)["residual"] == residual
+
+
 def test_a_mask_of_another_shape_is_refused(write, read):
     with pytest.raises(PixelError, match=r"its 40x60 pixels do not have the shape of the image's 60x40 \(residual"):
         read(write("m.png", block(size=(40, 60))))
@@ -133,6 +149,33 @@ def test_a_speck_does_not_vanish_where_the_image_is_smaller(write, read):
     mask, _ = read(write("m.png", speck))
 
     assert np.argwhere(mask).tolist() == [[30, 15]]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real test files are not beside the project")
+def test_real_crops_and_masks_kept_as_jpeg_are_far_apart():
+    crops, masks = [], []
+    for record in cdd_cesm.read(REAL):
+        if not isinstance(record, Record) or not (REAL / record.source).is_file():
+            continue
+        grey = pixels.read_values(REAL / record.source)
+        for finding in record.findings:
+            drawn = outlines.draw(finding.shape, height=grey.shape[0], width=grey.shape[1])
+            x, y, width, height = panoptic.mask_box(drawn)
+            margin = max(width, height) // 4
+            if width:
+                crop = grey[max(y - margin, 0) : y + height + margin, max(x - margin, 0) : x + width + margin]
+                crops.append(mask_file._greyness(crop))
+                coded = cv2.imencode(".jpg", drawn * np.uint8(255), (cv2.IMWRITE_JPEG_QUALITY, 50))[1]
+                masks.append(mask_file._greyness(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)))
+
+    assert len(crops) == 528
+    assert max(masks) < 0.003
+    assert min(crops) > 0.129
+
+
+def test_a_lone_image_is_no_mask(write, read):
+    with pytest.raises(PixelError, match="^mask file: an image, not a mask$"):
+        read(write("crop.png", film(SIZE)))
 
 
 @pytest.mark.parametrize("order", [("crop.png", "mask.png"), ("mask.png", "crop.png")])
