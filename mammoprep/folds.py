@@ -3,7 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, Literal, get_args
@@ -46,7 +46,7 @@ class FoldTable:
     """Folds, and how alike they are.
 
     `spread` is, over the parts, std / mean of the share of images that show a class: 0 is perfect balance, None a class
-    that does not occur.
+    that does not occur. `leaks` counts the patients on both sides, of which only an official split may have any.
     """
 
     seed: int
@@ -54,6 +54,7 @@ class FoldTable:
     folds: tuple[Fold, ...]
     parts: tuple[Part, ...]
     spread: Mapping[str, float | None]
+    leaks: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Give what folds.json says."""
@@ -62,6 +63,7 @@ class FoldTable:
             "seed": self.seed,
             "group": "patient_id",
             "balance": self.balance,
+            **({"leaks": self.leaks} if self.leaks else {}),
             "folds": [{"train": fold.train, "val": fold.val} for fold in self.folds],
             "table": {"parts": [asdict(part) for part in self.parts], "spread": dict(self.spread)},
         }
@@ -83,20 +85,40 @@ class _Row:
     classes: tuple[str, ...]
 
 
-def make(dataset: Path, *, k: int = 5, seed: int = 0, balance: Balance = "label", official: bool = False) -> FoldTable:
+def make(
+    dataset: Path,
+    *,
+    k: int = 5,
+    seed: int = 0,
+    balance: Balance = "label",
+    official: bool = False,
+    allow_leak: bool = False,
+) -> FoldTable:
     """Make k folds of a DATASET, no patient in two of them, and write folds.json.
 
     `balance="label"` makes the folds alike in strata. An image's stratum is the class among its findings that is rarest
     in the data set. Images without a drawn finding are two strata more: free of lesions, as the data set says, or not.
-    `official` makes the data set's own split the only fold. Raises MammoprepError for a patient in two folds or in
-    none, an empty fold, and a `k` that the patients do not allow.
+    `official` makes the data set's own split the only fold, with `allow_leak` even where patients are on both sides.
+    Raises MammoprepError for a patient in two folds or in none, an empty fold, and a `k` that is more than the patients
+    allow.
     """
     with panoptic.no_collection():
         classes, rows = _read(dataset)
     if official:
-        table = _table(_official(rows, dataset), classes, holds_out=("val",), seed=0, balance="official")
+        parts = _official(rows, dataset)
+        leaks = _leaks(parts)
+        if leaks and not allow_leak:
+            raise MammoprepError(
+                f"{leaks} patients are on both sides of the official split, so a score on it flatters. "
+                "Leave out --official, or say --allow-leak."
+            )
+        table = replace(_table(parts, classes, holds_out=("val",), seed=0, balance="official"), leaks=leaks)
     else:
         parts = _stratified(rows, k=k, seed=seed, balance=balance)
+        if _leaks(parts):
+            raise MammoprepError(
+                f"{_leaks(parts)} patients are in two folds. This is a bug of the splitter: report it."
+            )
         table = _table(parts, classes, holds_out=tuple(parts), seed=seed, balance=balance)
     panoptic.write_json(dataset / "folds.json", table.to_json())
     return table
@@ -190,16 +212,16 @@ def _table(
 
 
 def _check(parts: Mapping[str, Sequence[_Row]]) -> None:
-    """Refuse an empty fold, and a patient in two."""
+    """Refuse an empty fold."""
     for name, rows in parts.items():
         if not rows:
             raise MammoprepError(f"{name} is empty. Try another --seed, or fewer folds.")
+
+
+def _leaks(parts: Mapping[str, Sequence[_Row]]) -> int:
+    """Count the patients who are in two parts."""
     seen = Counter(patient for rows in parts.values() for patient in {row.patient for row in rows})
-    leaks = sum(count > 1 for count in seen.values())
-    if leaks:
-        raise MammoprepError(
-            f"{leaks} patients are on both sides of the split, which would leak. Leave out --official."
-        )
+    return sum(count > 1 for count in seen.values())
 
 
 def _fold(parts: Mapping[str, Sequence[_Row]], held_out: str) -> Fold:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Literal
 
 Stage = Literal["table", "selection", "image", "finding"]
@@ -53,6 +53,27 @@ Outline = Polygon | Ellipse | Stroke
 
 
 @dataclass(frozen=True, slots=True)
+class MaskFile:
+    """A mask in an image file: a pixel belongs to it where the stored value is one of `values`.
+
+    Without `values` it belongs where the value is above half of the file's largest, so that 0/1, 0/255 and the blurred
+    edges of JPEG all work; a file of zeros is an empty mask, one with many grey values is an image and refused.
+    `source` is a POSIX path relative to the raw folder. Where a data set does not say which of several files is the
+    mask, `others` are the rest of them: the first of all that can be a mask of the image is taken. A mask of another
+    size is brought to the image's.
+    """
+
+    source: str
+    values: tuple[int, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Give all the files, in the order in which they are tried."""
+        return (self.source, *self.others)
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One lesion of one image.
 
@@ -60,7 +81,7 @@ class Finding:
     `source` says where it stands, such as `finding_annotations.csv row 17`; `attributes` are the data set's own facts.
     """
 
-    shape: Box | Outline
+    shape: Box | Outline | MaskFile
     label: str | None
     source: str
     attributes: Mapping[str, str | int | float | list[str]] = field(default_factory=dict)
@@ -73,6 +94,8 @@ class Record:
     `source` is its POSIX path relative to the raw folder; `image_id` is the readable id, unique in the data set and
     safe as a file name. `lesion_free` says that the data set itself calls the image free of findings. `size` is
     (height, width) in native pixels as the tables state it, to be checked against the file; None where they do not.
+    `pixel_spacing_mm` is what the data set's documentation says, for files that do not say it themselves.
+    `regions` are outlines of what is no finding, by stuff class, such as `pectoral muscle`.
     """
 
     source: str
@@ -85,7 +108,15 @@ class Record:
     split: str = ""
     lesion_free: bool = False
     size: tuple[int, int] | None = None
+    pixel_spacing_mm: float | None = None
     findings: tuple[Finding, ...] = ()
+    regions: Mapping[str, tuple[Outline, ...]] = field(default_factory=dict)
+
+
+def stays_inside(source: str) -> bool:
+    """Tell whether a relative path cannot leave the raw folder: no drive, no root, no `..`, in either system's way."""
+    path = PureWindowsPath(source)
+    return not (path.drive or path.root or ".." in path.parts or "\0" in source)
 
 
 @dataclass(frozen=True, slots=True)

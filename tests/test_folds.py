@@ -132,7 +132,10 @@ def test_the_official_split_is_one_fold(write):
 @pytest.mark.parametrize(
     ("rows", "text"),
     [
-        ([("a", [1], "test", False), ("a", [1], "training", False)], "1 patients are on both sides"),
+        (
+            [("a", [1], "test", False), ("a", [1], "training", False)],
+            "1 patients are on both sides of the official split.*--allow-leak",
+        ),
         ([("a", [1], "", False), ("b", [1], "", False)], "2 of 2 images have no official split"),
         ([("a", [1], "test", False), ("b", [1], "fold7", False)], "split is 'fold7'"),
         ([("a", [1], "test", False), ("b", [1], "test", False)], "train is empty"),
@@ -150,6 +153,23 @@ def test_a_leak_is_told_without_the_patient(write):
     with pytest.raises(MammoprepError) as refused:
         folds.make(write([("MRN-4711", [1], "test", False), ("MRN-4711", [1], "training", False)]), official=True)
     assert "4711" not in str(refused.value)
+
+
+def test_a_leak_that_is_allowed_is_counted_in_the_file(write):
+    rows = [("a", [1], "test", False), ("a", [1], "training", False), ("b", [2], "training", False)]
+    root = write(rows)
+
+    table = folds.make(root, official=True, allow_leak=True)
+
+    assert (table.leaks, table.folds) == (1, (folds.Fold(train=(2, 3), val=(1,)),))
+    assert json.loads((root / "folds.json").read_text())["leaks"] == 1
+
+
+def test_a_split_without_leaks_says_nothing_of_them(write):
+    root = write([("a", [1], "test", False), ("b", [2], "training", False)])
+
+    assert folds.make(root, official=True, allow_leak=True).leaks == 0
+    assert "leaks" not in json.loads((root / "folds.json").read_text())
 
 
 @pytest.mark.parametrize("k", [-1, 0, 1, 4])
@@ -188,7 +208,7 @@ def test_a_patient_in_two_folds_is_an_error(write, monkeypatch):
             yield [], list(range(1, len(rows), 2))
 
     monkeypatch.setattr(folds, "StratifiedGroupKFold", Leaking)
-    with pytest.raises(MammoprepError, match="3 patients are"):
+    with pytest.raises(MammoprepError, match="3 patients are in two folds"):
         folds.make(write(screening(3)), k=2)
 
 

@@ -144,6 +144,79 @@ def cdd_cesm(
     return _convert_with("cdd-cesm", raw, out=out, options=common.options(labels, own), common=common)
 
 
+@app.command("inbreast")
+@_with_common
+def inbreast(
+    raw: Raw,
+    out: Out,
+    labels: Annotated[Literal["birads", "birads-4abc", "finding"], typer.Option(help="Label scheme.")] = "birads",
+    pectoral: Annotated[bool, typer.Option("--pectoral", help="Label the pectoral muscle as stuff.")] = False,
+    *,
+    common: Common,
+) -> int:
+    """INbreast: the release's folder, DICOM with a radiologist's outlines."""
+    own = {"pectoral": pectoral}
+    return _convert_with("inbreast", raw, out=out, options=common.options(labels, own), common=common)
+
+
+@app.command("csaw-cc")
+@_with_common
+def csaw_cc(
+    raw: Raw,
+    out: Out,
+    labels: Annotated[Literal["pathology"], typer.Option(help="Label scheme.")] = "pathology",
+    normals: Annotated[bool, typer.Option("--normals", help="Add the images of women without cancer.")] = False,
+    *,
+    common: Common,
+) -> int:
+    """CSAW-CC: the SND folder, DICOM with masks of cancers."""
+    own = {"normals": normals}
+    return _convert_with("csaw-cc", raw, out=out, options=common.options(labels, own), common=common)
+
+
+@app.command("mini-mias")
+@_with_common
+def mini_mias(
+    raw: Raw,
+    out: Out,
+    labels: Annotated[Literal["pathology", "finding"], typer.Option(help="Label scheme.")] = "pathology",
+    *,
+    common: Common,
+) -> int:
+    """mini-MIAS: films as PGM with circles about lesions."""
+    return _convert_with("mini-mias", raw, out=out, options=common.options(labels, {}), common=common)
+
+
+@app.command("cmmd")
+@_with_common
+def cmmd(
+    raw: Raw,
+    out: Out,
+    labels: Annotated[Literal["pathology"], typer.Option(help="Label scheme.")] = "pathology",
+    missing_rows: Annotated[
+        Literal["unknown", "normal"], typer.Option(help="What a breast without a row in the table is; normal uses it.")
+    ] = "unknown",
+    *,
+    common: Common,
+) -> int:
+    """CMMD: the TCIA folder, DICOM without outlines: lesion-free images alone."""
+    own = {"missing_rows": missing_rows}
+    return _convert_with("cmmd", raw, out=out, options=common.options(labels, own), common=common)
+
+
+@app.command("cbis-ddsm")
+@_with_common
+def cbis_ddsm(
+    raw: Raw,
+    out: Out,
+    labels: Annotated[Literal["pathology", "pathology3", "type"], typer.Option(help="Label scheme.")] = "pathology",
+    *,
+    common: Common,
+) -> int:
+    """CBIS-DDSM: the TCIA folder (DICOM) or Kaggle's (JPEG), film mammograms with mask files."""
+    return _convert_with("cbis-ddsm", raw, out=out, options=common.options(labels, {}), common=common)
+
+
 def _convert_with(name: str, raw: Path, *, out: Path, options: "Options", common: Common) -> int:
     from mammoprep import convert
     from mammoprep.readers import READERS, check_root
@@ -189,11 +262,13 @@ def _print(summary: "Summary", *, json: bool) -> None:
     console.stdout().print(table)
 
 
-def _sections(summary: "Summary") -> Iterator[tuple[str, Mapping[str, int]]]:
+def _sections(summary: "Summary") -> Iterator[tuple[str, Mapping[str, int | str]]]:
     yield "", {"images": summary.images, "patients": summary.patients}
     yield "findings", summary.findings
     if summary.pseudo_masks:
         yield "pseudo-masks", {**summary.pseudo_masks, "not by the first method": summary.fallbacks}
+    if summary.mask_files:
+        yield "mask files", {**summary.mask_files, "largest residual of their sizes": f"{summary.residual:.2%}"}
     for stage, reasons in summary.skipped.items():
         shown = dict(list(reasons.items())[:MOST_REASONS])
         rest = sum(reasons.values()) - sum(shown.values())

@@ -24,14 +24,22 @@ def folds(
     official: Annotated[
         bool, typer.Option("--official", help="Take the data set's own split as the only fold.")
     ] = False,
+    allow_leak: Annotated[
+        bool, typer.Option("--allow-leak", help="Take it even where patients are on both of its sides.")
+    ] = False,
     json: console.Json = False,
 ) -> None:
     """Split a DATASET by patient and write folds.json; a patient in two folds or an empty fold is an error."""
     if official and k is not None:
         raise MammoprepError("--official is one fold. Leave out -k.")
+    if allow_leak and not official:
+        raise MammoprepError("--allow-leak is about the data set's own split. Say --official too, or leave it out.")
     from mammoprep.folds import make
 
-    table = make(dataset, k=DEFAULT_K if k is None else k, seed=seed, balance=balance, official=official)
+    count = DEFAULT_K if k is None else k
+    table = make(dataset, k=count, seed=seed, balance=balance, official=official, allow_leak=allow_leak)
+    if table.leaks:
+        console.note(f"{table.leaks} patients are on both sides of the official split: a score on it flatters.")
     for part, name in table.lacking():
         console.note(f"{part} has no {name}: its score there is undefined.")
     if json:

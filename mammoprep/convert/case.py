@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 
 from mammoprep import anatomy, outlines, panoptic, pixels, pseudo_mask
-from mammoprep.convert import layers
+from mammoprep.convert import layers, mask_file
 from mammoprep.convert.layers import Grid, Layer
 from mammoprep.convert.options import Options
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Category, Ids, Image, Mask, Segment
 from mammoprep.pixels import Facts, Grey, PixelError
-from mammoprep.records import Box, Finding, Record, Skipped
+from mammoprep.records import Box, Finding, MaskFile, Outline, Record, Skipped
 
 COLUMNS = (
     *("image_id", "patient_id", "study_id", "laterality", "view", "density", "split", "native_height", "native_width"),
@@ -23,8 +23,6 @@ COLUMNS = (
     "source",
 )
 """The columns of cases.csv."""
-NOT_THERE = "the file is not there"
-"""Why an image is skipped whose file is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class _Lesion:
-    """A finding drawn on the stored grid: `whole` is all of it, `how` says how a box became a mask."""
+    """A finding drawn on the stored grid: `whole` is all of it, `how` says how a box or a file became a mask."""
 
     finding: Finding
     whole: Layer
@@ -96,12 +94,13 @@ def make(record: Record, *, number: int, job: Job) -> Case:
     grid = layers.fit(*grey.pixels.shape, long_side=job.options.long_side)
     has_box = any(isinstance(finding.shape, Box) for finding in record.findings)
     breast = anatomy.breast(grey.pixels) if has_box or "breast" in job.options.stuff else None
-    drawn = [_draw(finding, grey, breast=breast, grid=grid, options=job.options) for finding in record.findings]
+    drawn = [_draw(finding, grey, breast=breast, grid=grid, job=job) for finding in record.findings]
     lesions = [item for item in drawn if isinstance(item, _Lesion)]
     ids, visible = _lay(lesions, grid)
     shown = [(lesion, layer) for lesion, layer in zip(lesions, visible, strict=True) if layer]
     segments = [_thing(i, lesion, layer, job=job) for i, (lesion, layer) in enumerate(shown, start=1)]
-    segments += _fill_stuff(ids, breast, grid=grid, job=job)
+    regions = {name: _union(outlined, grid) for name, outlined in record.regions.items()}
+    segments += _fill_stuff(ids, regions if breast is None else regions | {"breast": breast}, grid=grid, job=job)
     stored, name = layers.resize_image(grey.pixels, grid, bits=job.options.bits), f"{record.image_id}.png"
     panoptic.write_png(job.out / "images" / name, stored)
     panoptic.write_ids(job.out / "panoptic" / name, ids)
@@ -115,26 +114,25 @@ def make(record: Record, *, number: int, job: Job) -> Case:
 
 
 def _read(record: Record, *, root: Path, window: str) -> Grey:
-    path = root / record.source
-    if not path.is_file():
-        raise PixelError(NOT_THERE)
-    grey = pixels.read(path, window=window)
+    grey = pixels.read(pixels.locate(root, record.source), window=window)
     height, width = grey.pixels.shape
     if record.size and record.size != (height, width):
         raise PixelError(f"Rows/Columns are {height}x{width}, the table says {record.size[0]}x{record.size[1]}")
     return grey
 
 
-def _draw(finding: Finding, grey: Grey, *, breast: Mask | None, grid: Grid, options: Options) -> _Lesion | Skipped:
+def _draw(finding: Finding, grey: Grey, *, breast: Mask | None, grid: Grid, job: Job) -> _Lesion | Skipped:
     """Draw one finding at native resolution and bring it to the stored grid."""
     if finding.label is None:
-        return no_class(finding, options.labels)
+        return no_class(finding, job.options.labels)
     how: dict[str, Any] = {}
     try:
         if isinstance(finding.shape, Box):
-            found = pseudo_mask.segment(grey.pixels, finding.shape, tissue=breast, recipe=options.recipe)
+            found = pseudo_mask.segment(grey.pixels, finding.shape, tissue=breast, recipe=job.options.recipe)
             mask = found.mask
             how["pseudo_mask"] = {"method": found.method, "threshold": found.threshold, "fallback": found.fallback}
+        elif isinstance(finding.shape, MaskFile):
+            mask, how["mask_file"] = mask_file.read(finding.shape, root=job.root, size=grey.pixels.shape)
         else:
             mask = outlines.draw(finding.shape, height=grid.native_height, width=grid.native_width)
     except MammoprepError as error:
@@ -199,13 +197,20 @@ def _instance(lesion: _Lesion, *, number: int, grid: Grid, job: Job) -> dict[str
     }
 
 
-def _fill_stuff(ids: Ids, breast: Mask | None, *, grid: Grid, job: Job) -> list[Segment]:
-    """Label what no finding covers, in place: breast where the mask says so and it is asked for, then background."""
+def _union(outlined: Sequence[Outline], grid: Grid) -> Mask:
+    mask = np.zeros((grid.native_height, grid.native_width), dtype=np.bool_)
+    for outline in outlined:
+        mask |= outlines.draw(outline, height=grid.native_height, width=grid.native_width)
+    return mask
+
+
+def _fill_stuff(ids: Ids, regions: Mapping[str, Mask], *, grid: Grid, job: Job) -> list[Segment]:
+    """Label what no finding covers, in place: each class asked for where its native mask lies, then background."""
     segments: list[Segment] = []
-    region = None if breast is None else layers.shrink(breast, grid)
-    for name in (name for name in panoptic.STUFF if name in job.options.stuff):
+    for name in job.options.stuff_classes:
         free = ids == 0
-        if name == "breast":
+        if name != "background":
+            region = layers.shrink(regions[name], grid) if name in regions else None
             free &= region.full(grid.height, grid.width) if region else np.False_
         layer = layers.cut(free)
         if layer:
@@ -216,7 +221,7 @@ def _fill_stuff(ids: Ids, breast: Mask | None, *, grid: Grid, job: Job) -> list[
 
 
 def _row(record: Record, facts: Facts, *, grid: Grid, findings: int) -> dict[str, str | int | float]:
-    spacing = facts.pixel_spacing_mm
+    spacing = record.pixel_spacing_mm if facts.pixel_spacing_mm is None else facts.pixel_spacing_mm
     values: tuple[str | int | float, ...] = (
         *(record.image_id, record.patient_id, record.study_id),
         *(record.laterality or facts.laterality, record.view or facts.view, record.density, record.split),

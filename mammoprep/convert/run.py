@@ -9,14 +9,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mammoprep import panoptic
-from mammoprep.convert import dataset, summary, workers
-from mammoprep.convert.case import NOT_THERE, Case, Job, no_class
+from mammoprep import panoptic, pixels
+from mammoprep.convert import dataset, mask_file, summary, workers
+from mammoprep.convert.case import Case, Job, no_class
 from mammoprep.convert.journal import Journal, refuse_other
 from mammoprep.convert.options import Existing, Options, Work
 from mammoprep.convert.summary import Summary
 from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
-from mammoprep.records import Reader, Record, Skipped
+from mammoprep.pixels import PixelError
+from mammoprep.records import Finding, MaskFile, Reader, Record, Skipped
 
 FORMAT = 1
 """Version of the DATASET's layout."""
@@ -41,9 +42,7 @@ def convert(reader: Reader, root: Path, *, out: Path, options: Options, work: Wo
     header = _header(reader, root, options)
     if work.existing == "resume" and is_complete(out):
         return _read_counts(out, header)
-    categories = panoptic.make_categories(
-        reader.labels[options.labels], [name for name in panoptic.STUFF if name in options.stuff]
-    )
+    categories = panoptic.make_categories(reader.labels[options.labels], options.stuff_classes)
     with _journal(out, header=header, existing=work.existing) as journal:
         records, skipped = _read_tables(reader, root, options)
         _make_cases(records, Job(root, journal.path.parent, options, categories), journal=journal, work=work)
@@ -63,12 +62,27 @@ def preview(reader: Reader, root: Path, *, options: Options) -> Summary:
     records, skipped = _read_tables(reader, root, options)
     present = []
     for record in records:
-        if (root / record.source).is_file():
-            present.append(record)
-            skipped += [no_class(item, options.labels) for item in record.findings if item.label is None]
+        try:
+            pixels.locate(root, record.source)
+        except PixelError as error:
+            skipped.append(Skipped(record.source, "image", str(error)))
         else:
-            skipped.append(Skipped(record.source, "image", NOT_THERE))
+            left_out = [(item, _unusable(item, root, options)) for item in record.findings]
+            present.append(replace(record, findings=tuple(item for item, reason in left_out if reason is None)))
+            skipped += [reason for _, reason in left_out if reason]
     return summary.of_records(present, classes=reader.labels[options.labels], skipped=skipped)
+
+
+def _unusable(finding: Finding, root: Path, options: Options) -> Skipped | None:
+    """List a finding that has no class, or none of whose mask files is there."""
+    if finding.label is None:
+        return no_class(finding, options.labels)
+    if isinstance(finding.shape, MaskFile):
+        try:
+            mask_file.check_there(finding.shape, root=root)
+        except PixelError as error:
+            return Skipped(finding.source, "finding", str(error))
+    return None
 
 
 def is_complete(out: Path) -> bool:
@@ -190,6 +204,7 @@ def _is_written(case: Case, out: Path) -> bool:
 def _nothing_done(root: Path, counts: Summary) -> str:
     reasons = counts.skipped.get("image", {})
     if not reasons:
-        return f"{root}: its tables name no image that these options ask for."
+        refused = "; ".join(list(counts.skipped.get("selection", {}))[:3])
+        return f"{root}: its tables name no image that these options ask for{refused and f' ({refused})'}."
     reason, count = next(iter(reasons.items()))
     return f"{root}: none of {counts.skipped_images} images could be converted; {count} of them: {reason}."

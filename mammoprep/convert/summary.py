@@ -14,8 +14,9 @@ from mammoprep.records import Record, Skipped
 class Summary:
     """Counts of what was converted and of what was left out.
 
-    `findings` is by class, `pseudo_masks` by method, `fallbacks` counts those whose first method was not believed, and
-    `skipped` is by stage and reason.
+    `findings` is by class, `pseudo_masks` by method, `fallbacks` counts those whose first method was not believed.
+    `mask_files` tells those of the image's size from those brought to it, of which `residual` is the largest (see
+    `mask_file.read`). `skipped` is by stage and reason.
     """
 
     images: int
@@ -23,6 +24,8 @@ class Summary:
     findings: Mapping[str, int]
     pseudo_masks: Mapping[str, int] = field(default_factory=dict)
     fallbacks: int = 0
+    mask_files: Mapping[str, int] = field(default_factory=dict)
+    residual: float = 0.0
     skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
@@ -41,14 +44,21 @@ def of_cases(cases: Sequence[Case], *, categories: Sequence[Category], skipped: 
     segments = [segment for case in cases if case.image for segment in case.image.segments]
     found = Counter(names[segment.category_id] for segment in segments if segment.category_id in names)
     boxed = [segment.extra["pseudo_mask"] for segment in segments if "pseudo_mask" in segment.extra]
+    files = [segment.extra["mask_file"] for segment in segments if "mask_file" in segment.extra]
     return Summary(
         images=sum(case.image is not None for case in cases),
         patients=len({case.row["patient_id"] for case in cases if case.image}),
         findings={name: found[name] for name in names.values()},
         pseudo_masks=_sorted(Counter(how["method"] for how in boxed)),
         fallbacks=sum(how["fallback"] for how in boxed),
+        mask_files=_sorted(Counter(_fitted(how) for how in files)),
+        residual=max((how["residual"] for how in files), default=0.0),
         skipped=_reasons(skipped),
     )
+
+
+def _fitted(how: Mapping[str, Any]) -> str:
+    return "of the image's size" if how["scale_x"] == how["scale_y"] == 1 else "brought to the image's size"
 
 
 def of_records(records: Sequence[Record], *, classes: Sequence[str], skipped: Iterable[Skipped]) -> Summary:

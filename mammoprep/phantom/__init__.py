@@ -1,4 +1,7 @@
-"""Synthetic VinDr-Mammo raw folders in the release's own layout, true masks beside them: for the demo and tests."""
+"""Synthetic VinDr-Mammo raw folders in the release's own layout, true masks beside them: for the demo and tests.
+
+The modules named after other data sets write theirs.
+"""
 
 from pathlib import Path
 
@@ -6,12 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep import panoptic
-from mammoprep.errors import MammoprepError
-from mammoprep.phantom import breast, detectors, dicom, lesions, studies, tables
+from mammoprep.phantom import detectors, dicom, scene, studies, tables
 from mammoprep.records import Box
-
-SMALLEST = 128
-"""Shortest long side, in pixels, at which a lesion can still be drawn."""
 
 
 def write(root: Path, *, patients: int = 40, seed: int = 0, long_side: int = 640, truth: Path | None = None) -> None:
@@ -21,12 +20,6 @@ def write(root: Path, *, patients: int = 40, seed: int = 0, long_side: int = 640
     (default: `<root>-truth` beside it) gets `<image_id>.png`: 8 bit, 0 or n where the image's n-th row in
     finding_annotations.csv lies. The same arguments give the same bytes.
     """
-    if patients < 1:
-        raise MammoprepError(f"{patients} patients cannot be drawn. Ask for 1 or more.")
-    if long_side != 0 and long_side < SMALLEST:
-        raise MammoprepError(
-            f"A long side of {long_side} px is too small. Ask for {SMALLEST} or more, or 0 (true size)."
-        )
     with panoptic.staged(truth or root.with_name(f"{root.name}-truth")) as masks, panoptic.staged(root) as raw:
         views = []
         for view in studies.plan(patients, seed=seed, long_side=long_side):
@@ -42,13 +35,10 @@ def write(root: Path, *, patients: int = 40, seed: int = 0, long_side: int = 640
 def draw(view: studies.View) -> tuple[NDArray[np.uint16], NDArray[np.uint8], tuple[Box, ...]]:
     """Draw one image: stored values (H, W), true lesion numbers (H, W) and the radiologist's box of each lesion."""
     rng = np.random.default_rng(view.stream)
-    healthy = breast.draw((view.height, view.width), position=view.position, density=view.density, rng=rng)
-    brightness, ids = lesions.add(healthy, view.kinds, pixel_mm=view.pixel_mm, rng=rng)
-    pixels = detectors.store(brightness, healthy.skin < 1, detector=view.detector)
-    if view.laterality == "R":  # the chest wall of a right breast is on the right
-        pixels, ids = pixels[:, ::-1], ids[:, ::-1]
-    boxes = tuple(_box(ids == number, rng=rng) for number in range(1, len(view.kinds) + 1))
-    return pixels, np.ascontiguousarray(ids), boxes
+    shown = scene.draw(view, rng=rng)
+    pixels = detectors.store(shown.brightness, shown.inside, detector=view.detector)
+    boxes = tuple(_box(shown.ids == number, rng=rng) for number in range(1, len(view.kinds) + 1))
+    return pixels, shown.ids, boxes
 
 
 def _box(mask: panoptic.Mask, *, rng: np.random.Generator) -> Box:

@@ -7,11 +7,15 @@ from typing import Literal
 
 import numpy as np
 
+from mammoprep.errors import MammoprepError
 from mammoprep.phantom import lesions
 from mammoprep.phantom.breast import Density, Position
 from mammoprep.phantom.detectors import DETECTORS, SPACING_MM, Detector
 
 Laterality = Literal["L", "R"]
+
+SMALLEST = 128
+"""Shortest long side, in pixels, at which a lesion can still be drawn."""
 
 _GRADES = (5, 4, 3, 5, 4, 3, 0)
 """The main finding's BI-RADS from patient to patient: with 7 in a row, no fold of five misses one; 0 has none."""
@@ -48,8 +52,17 @@ class View:
 
 def plan(patients: int, *, seed: int, long_side: int) -> Iterator[View]:
     """Yield the views of each patient: L-CC, L-MLO, R-CC, R-MLO. `long_side` 0 is the detector's true size."""
+    check(patients, long_side=long_side or SMALLEST)
     for patient in range(patients):
         yield from _study(patient, seed=seed, long_side=long_side)
+
+
+def check(patients: int, *, long_side: int) -> None:
+    """Refuse a number of patients or a long side (pixels) that cannot be drawn."""
+    if patients < 1:
+        raise MammoprepError(f"{patients} patients cannot be drawn. Ask for 1 or more.")
+    if long_side < SMALLEST:
+        raise MammoprepError(f"A long side of {long_side} px is too small. Ask for {SMALLEST} or more.")
 
 
 def _study(patient: int, *, seed: int, long_side: int) -> Iterator[View]:

@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.pixels import dicom, picture, pixel_data
-from mammoprep.pixels.dicom import Facts
+from mammoprep.pixels.dicom import Facts, read_facts
 from mammoprep.pixels.stored import MAX_PIXELS, PixelError
 from mammoprep.pixels.tones import check_window, render
+from mammoprep.records import stays_inside
 
-__all__ = ["MAX_PIXELS", "Facts", "Grey", "PixelError", "check_window", "read"]
+__all__ = ["MAX_PIXELS", "Facts", "Grey", "PixelError", "check_window", "locate", "read", "read_facts", "read_values"]
 
 _ENVELOPED = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03"  # CMS enveloped data (RFC 5652): an encrypted file
 
@@ -22,6 +24,16 @@ class Grey:
 
     pixels: NDArray[np.uint16]
     facts: Facts
+
+
+def locate(root: Path, source: str) -> Path:
+    """Give the path of a raw folder's file; PixelError where it is not there, or `source` climbs out of the folder."""
+    if not stays_inside(source):
+        raise PixelError("the path leaves the raw folder")
+    path = root / source
+    if not path.is_file():
+        raise PixelError("the file is not there")
+    return path
 
 
 def read(path: Path, *, window: str = "auto") -> Grey:
@@ -41,6 +53,16 @@ def read(path: Path, *, window: str = "auto") -> Grey:
         return Grey(render(stored, tones=header.tones, window=window), header.facts)
     stored, tones = picture.read(data)
     return Grey(render(stored, tones=tones, window=window), Facts())
+
+
+def read_values(path: Path) -> NDArray[Any]:
+    """Read a file's stored values (H, W), not rendered: a mask's 0, 1 and 255. Raises PixelError as `read` does."""
+    data = _load(path)
+    if not dicom.recognise(data):
+        return picture.read(data)[0]
+    header = dicom.parse(data)
+    values: NDArray[Any] = pixel_data.decode(header.frame) >> header.tones.shift & (1 << header.tones.bits) - 1
+    return values
 
 
 def _load(path: Path) -> bytes:

@@ -5,22 +5,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mammoprep.errors import MammoprepError, MissingFileError
-from mammoprep.readers import cdd_cesm, vindr
+from mammoprep.readers import cbis_ddsm, cdd_cesm, cmmd, csaw_cc, inbreast, mini_mias, vindr
 from mammoprep.records import Reader
 from mammoprep.tables import find
 
-READERS: Mapping[str, Reader] = MappingProxyType({reader.name: reader for reader in (vindr.READER, cdd_cesm.READER)})
+READERS: Mapping[str, Reader] = MappingProxyType(
+    {module.READER.name: module.READER for module in (vindr, cdd_cesm, cbis_ddsm, inbreast, csaw_cc, mini_mias, cmmd)}
+)
 """The data sets known, by the name that `mammoprep convert` takes."""
 
 _OTHERS = {
-    "CBIS-DDSM": (
-        "mass_case_description_train_set.csv",
-        "mass_case_description_test_set.csv",
-        "calc_case_description_train_set.csv",
-        "calc_case_description_test_set.csv",
-    ),
-    "INbreast": ("INbreast.csv", "INbreast.xls", "AllXML"),
-    "CMMD": ("CMMD_clinicaldata_revision.xlsx", "CMMD_clinicaldata_revision.csv"),
     "RSNA Screening Mammography": ("train_images",),
 }
 """Data sets that have no reader, and names by which their folders can be told."""
@@ -61,4 +55,4 @@ def check_root(reader: Reader, root: Path) -> None:
 
 
 def _has_any(root: Path, names: tuple[str, ...]) -> bool:
-    return any(find(root, name) is not None for name in names)
+    return any(find((root / name).parent, Path(name).name) is not None for name in names)

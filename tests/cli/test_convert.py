@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import fields
+from importlib import import_module
 from inspect import signature
 from time import perf_counter
 from typing import get_args, get_type_hints
@@ -17,6 +18,7 @@ from mammoprep.cli import app, main
 from mammoprep.cli import convert as command
 from mammoprep.cli.convert import Common
 from mammoprep.convert import Options, Summary
+from mammoprep.phantom import cbis_ddsm as films
 from mammoprep.pseudo_mask import Recipe
 from mammoprep.readers import READERS
 
@@ -70,6 +72,14 @@ def test_a_raw_folder_becomes_a_dataset_and_a_table(raw, tmp_path, capsys):
     assert len(panoptic.load(tmp_path / "out").images) == 8
 
 
+def test_cbis_ddsm_from_kaggles_folder(tmp_path, capsys):
+    films.write(tmp_path / "raw", patients=2, long_side=128, layout="kaggle")
+
+    assert run("cbis-ddsm", tmp_path / "raw", tmp_path / "out", "--labels", "type", *SMALL, "--json") == 0
+
+    assert json.loads(capsys.readouterr().out)["findings"] == {"mass": 4, "calcification": 2}
+
+
 def test_json_is_the_counts_of_the_manifest(raw, tmp_path, capsys):
     run("vindr", raw, tmp_path / "out", *SMALL, "--json")
 
@@ -108,6 +118,24 @@ def test_a_skipped_file_is_exit_code_1_unless_it_is_allowed(broken, tmp_path, ca
 
     assert len(panoptic.load(tmp_path / "out").images) == 7
     assert ("1 image files were skipped" in capsys.readouterr().err) == bool(code)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "stuff"),
+    [
+        ("inbreast", ("--pectoral", "--labels", "birads-4abc"), 3),
+        ("csaw-cc", ("--normals",), 2),
+        ("mini-mias", ("--labels", "finding"), 2),
+        ("cmmd", ("--missing-rows", "normal"), 2),
+    ],
+)
+def test_every_collection_converts_with_its_own_options(tmp_path, capsys, name, options, stuff):
+    import_module(f"mammoprep.phantom.{name.replace('-', '_')}").write(tmp_path / "raw", patients=3)
+    assert run(name, tmp_path / "raw", tmp_path / "out", *SMALL, *options) == 0
+
+    content = panoptic.load(tmp_path / "out")
+    assert len(content.categories) - len(content.things) == stuff
+    assert len(content.images) >= 4
 
 
 def test_a_dry_run_counts_and_writes_nothing(raw, tmp_path, capsys):
@@ -180,7 +208,7 @@ def test_there_is_a_sub_command_for_every_reader():
     assert commands().keys() == READERS.keys()
 
 
-@pytest.mark.parametrize(("name", "function"), [("vindr", command.vindr), ("cdd-cesm", command.cdd_cesm)])
+@pytest.mark.parametrize(("name", "function"), [(name, getattr(command, name.replace("-", "_"))) for name in READERS])
 def test_the_label_schemes_are_the_reader_s_the_default_first(name, function):
     labels = signature(function).parameters["labels"]
 

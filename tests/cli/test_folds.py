@@ -51,6 +51,17 @@ def test_the_official_split_is_used_when_asked(folder, capsys):
     assert json.loads(capsys.readouterr().out)["folds"] == [{"train": [3, 4, 5, 6], "val": [1, 2]}]
 
 
+def test_patients_on_both_sides_are_refused_until_they_are_allowed(folder, capsys):
+    cases = folder / "cases.csv"
+    cases.write_text(cases.read_text().replace("patient-1,", "patient-6,"))
+
+    assert run(folder, "--official") == 2
+    assert "1 patients are on both sides of the official split" in capsys.readouterr().err
+    assert not (folder / "folds.json").exists()
+    assert run(folder, "--official", "--allow-leak") == 0
+    assert "1 patients are on both sides of the official split: a score on it flatters." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -58,6 +69,7 @@ def test_the_official_split_is_used_when_asked(folder, capsys):
         (("-k", 1), "1 folds cannot be made"),
         (("--official", "-k", 5), "--official is one fold"),
         (("--balance", "lable"), "'label'"),
+        (("--allow-leak",), "Say --official too"),
     ],
 )
 def test_a_wrong_option_is_one_line(folder, capsys, arguments, text):

@@ -19,7 +19,7 @@ from mammoprep.convert import Options, Work, convert, is_complete, preview, run,
 from mammoprep.convert import case as one_image
 from mammoprep.convert.journal import Journal
 from mammoprep.errors import MammoprepError
-from mammoprep.records import Box, Finding
+from mammoprep.records import Box, Finding, MaskFile
 
 OPTIONS = Options(labels="size", long_side=30)
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "cdd-cesm-mini"
@@ -320,6 +320,13 @@ def test_limit_takes_the_first_sources(reader, raw, tmp_path):
 def test_an_unknown_label_scheme_names_the_nearest(reader, raw, tmp_path):
     with pytest.raises(MammoprepError, match="There is no label scheme of Tiny 'sise'. Did you mean 'size'?"):
         convert(reader, raw, out=tmp_path / "out", options=Options(labels="sise"))
+
+
+def test_preview_lists_a_finding_whose_mask_file_is_missing(reader, raw, records):
+    records[0] = replace(records[0], findings=(Finding(MaskFile("b/4_mask.png"), "large", "row 5"),))
+
+    assert preview(reader, raw, options=OPTIONS).findings == {"small": 1, "large": 1}
+    assert preview(reader, raw, options=OPTIONS).skipped["finding"]["mask file: the file is not there"] == 1
 
 
 def test_preview_counts_and_writes_nothing(reader, raw, tmp_path, contents):

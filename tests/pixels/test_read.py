@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mammoprep.pixels import Facts, read
+from mammoprep.pixels import Facts, PixelError, locate, read, read_values
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom"
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
@@ -93,3 +93,27 @@ def test_threads_leave_the_warning_filters_as_they_were(write_dicom):
 def test_the_same_file_gives_the_same_pixels(write_dicom):
     path = write_dicom(RAMP, BitsStored=12, WindowCenter=2000, WindowWidth=1000, VOILUTFunction="SIGMOID")
     assert read(path).pixels.tobytes() == read(path).pixels.tobytes()
+
+
+def test_stored_values_are_neither_windowed_nor_inverted(write_dicom):
+    path = write_dicom(RAMP, BitsStored=12, PhotometricInterpretation="MONOCHROME1", WindowCenter=9, WindowWidth=3)
+
+    assert np.array_equal(read_values(path), RAMP)
+
+
+def test_stored_values_of_a_picture(tmp_path):
+    cv2.imwrite(str(tmp_path / "labels.png"), np.array([[0, 1], [2, 255]], dtype=np.uint8))
+
+    assert read_values(tmp_path / "labels.png").tolist() == [[0, 1], [2, 255]]
+
+
+def test_a_file_is_looked_for_inside_its_folder_only(tmp_path):
+    (tmp_path / "raw").mkdir()
+    for name in ("secret.png", "raw/image.png"):
+        (tmp_path / name).touch()
+
+    assert locate(tmp_path / "raw", "image.png") == tmp_path / "raw" / "image.png"
+    with pytest.raises(PixelError, match="the path leaves the raw folder"):
+        locate(tmp_path / "raw", "../secret.png")
+    with pytest.raises(PixelError, match="the file is not there"):
+        locate(tmp_path / "raw", "secret.png")

@@ -28,7 +28,8 @@ def folder(root, *names):
 
 
 def test_readers_are_listed_by_their_names():
-    assert {name: reader.name for name, reader in READERS.items()} == {"vindr": "vindr", "cdd-cesm": "cdd-cesm"}
+    assert {name: reader.name for name, reader in READERS.items()} == {name: name for name in READERS}
+    assert {"vindr", "cdd-cesm", "cbis-ddsm", "inbreast", "csaw-cc", "mini-mias", "cmmd"} <= READERS.keys()
 
 
 def test_the_first_scheme_is_the_default():
@@ -53,6 +54,14 @@ def test_importing_the_readers_imports_nothing_heavy():
         ("Radiology-manual-annotations.xlsx", "cdd-cesm"),
         ("Radiology manual annotations.xlsx", "cdd-cesm"),
         ("Low energy images of CDD-CESM", "cdd-cesm"),
+        ("INbreast.csv", "inbreast"),
+        ("INbreast.xls", "inbreast"),
+        ("AllXML", "inbreast"),
+        ("CSAW-CC_mask_annotations.csv", "csaw-cc"),
+        ("mdb001.pgm", "mini-mias"),
+        ("all-mias", "mini-mias"),
+        ("CMMD_clinicaldata_revision.xlsx", "cmmd"),
+        ("calc_case_description_test_set.csv", "cbis-ddsm"),
     ],
 )
 def test_a_raw_folder_is_recognised_by_the_names_in_it(tmp_path, name, reader):
@@ -60,6 +69,13 @@ def test_a_raw_folder_is_recognised_by_the_names_in_it(tmp_path, name, reader):
 
     assert found is not None
     assert found.name == reader
+
+
+def test_kaggles_copy_of_cbis_ddsm_is_recognised_by_its_tables(tmp_path):
+    folder(tmp_path / "csv", "mass_case_description_train_set.csv", "dicom_info.csv")
+
+    assert recognise(folder(tmp_path, "jpeg")) is READERS["cbis-ddsm"]
+    assert check_root(READERS["cbis-ddsm"], tmp_path) is None
 
 
 def test_other_folders_are_not_recognised(tmp_path):
@@ -96,10 +112,6 @@ def test_another_data_set_names_its_command(tmp_path):
 @pytest.mark.parametrize(
     ("name", "title"),
     [
-        ("calc_case_description_test_set.csv", "CBIS-DDSM"),
-        ("INbreast.csv", "INbreast"),
-        ("AllXML", "INbreast"),
-        ("CMMD_clinicaldata_revision.xlsx", "CMMD"),
         ("train_images", "RSNA"),
     ],
 )
@@ -125,4 +137,4 @@ def test_an_unknown_folder(tmp_path):
 def test_real_folders_are_told_apart():
     assert recognise(SHARED / "cdd-cesm-mini") is CDD_CESM
     assert "looks like CBIS-DDSM" in error_of(VINDR, SHARED / "cbis-ddsm")
-    assert "looks like CMMD" in error_of(CDD_CESM, SHARED / "cmmd")
+    assert error_of(CDD_CESM, SHARED / "cmmd").endswith("looks like CMMD; use `mammoprep convert cmmd`.")
