@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
@@ -32,10 +32,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows of a table, and those that cannot be read as rows."""
+    """The rows of a table, and those that cannot be read as rows; `header` are all its columns, as it spells them."""
 
     rows: tuple[Row, ...]
     skipped: tuple[Skipped, ...]
+    header: tuple[str, ...] = ()
+
+    def has(self, column: str) -> bool:
+        """Tell whether there is a column of that name."""
+        return _place(self.header, column) is not None
 
 
 def find(root: Path, name: str) -> Path | None:
@@ -76,7 +81,7 @@ def load(path: Path, *, columns: Sequence[str], optional: Sequence[str] = (), sh
     header = filled[0][1]
     _check_columns(path, header, columns)
     places = {column: _place(header, column) for column in (*columns, *optional)}
-    return _table(path.name, filled[1:], places=places, width=len(header))
+    return replace(_table(path.name, filled[1:], places=places, width=len(header)), header=tuple(header))
 
 
 def number(text: str) -> float | None:

@@ -8,14 +8,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from mammoprep.cli import console
 from mammoprep.errors import MammoprepError
 
 if TYPE_CHECKING:
     from mammoprep.convert import Options, Summary, Work
+    from mammoprep.records import Reader
 
-app = typer.Typer(no_args_is_help=True)
+
+class _WithPlugins(TyperGroup):
+    """The sub-commands below, and one for each reader that another package brings by an entry point."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        from mammoprep.readers import plugins
+
+        return [*super().list_commands(ctx), *sorted(plugins())]
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        from mammoprep.readers import load_plugin, plugins
+
+        command = super().get_command(ctx, cmd_name)
+        if command is None and cmd_name in (found := plugins()):
+            single = typer.Typer()
+            single.command(cmd_name)(_plugin_command(load_plugin(found[cmd_name])))
+            command = typer.main.get_command(single)
+        return command
+
+
+app = typer.Typer(cls=_WithPlugins, no_args_is_help=True)
 
 MOST_REASONS = 10
 """Reasons of a stage that the table shows; skipped.csv has all."""
@@ -23,6 +45,11 @@ MOST_REASONS = 10
 Raw = Annotated[Path, typer.Argument(metavar="RAW", help="Raw folder, as downloaded. Only read.", show_default=False)]
 Out = Annotated[
     Path, typer.Argument(metavar="OUT", help="DATASET folder to write: whole or not at all.", show_default=False)
+]
+
+Patient = Annotated[
+    str,
+    typer.Option(metavar="REGEX", help="Finds the patient in an image's path: the first group.", show_default=False),
 ]
 
 
@@ -72,7 +99,7 @@ class Common:
     max_skipped: Annotated[int, _run("Exit with 1 when more image files than this were skipped.", min=0)] = 0
     json: console.Json = False
 
-    def options(self, labels: str, own: Mapping[str, str | bool]) -> "Options":
+    def options(self, labels: str, own: Mapping[str, str | bool | tuple[str, ...]]) -> "Options":
         """Give what decides the result."""
         from mammoprep.convert import RECIPES, Options
 
@@ -144,11 +171,92 @@ def cdd_cesm(
     return _convert_with("cdd-cesm", raw, out=out, options=common.options(labels, own), common=common)
 
 
-def _convert_with(name: str, raw: Path, *, out: Path, options: "Options", common: Common) -> int:
+@app.command("folder")
+@_with_common
+def folder(
+    raw: Raw,
+    out: Out,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WHAT=NAME", help="Name a table's column, as patient=PatID; again for more."),
+    ] = None,
+    classes: Annotated[str, typer.Option(help="Classes to take, in this order.", show_default="all that occur")] = "",
+    patient: Patient = "",
+    empty: Annotated[
+        Literal["leave-out", "lesion-free"], typer.Option(help="What a named image without outlines is.")
+    ] = "leave-out",
+    key: Annotated[
+        Path | None,
+        typer.Option(help="File of the key of the pseudonyms; made where it is not.", show_default="OUT.key"),
+    ] = None,
+    plain_names: Annotated[bool, typer.Option("--plain-names", help="Write patients and paths as they are.")] = False,
+    *,
+    common: Common,
+) -> int:
+    """Your own folder: images in any tree, with tables, masks, DICOM SEG, LabelMe, CVAT, VIA or COCO files."""
+    from mammoprep import pseudonyms
+    from mammoprep.readers import READERS, check_root
+    from mammoprep.readers.folder import keyed, write_links
+
+    check_root(READERS["folder"], raw)
+    path, names = key or out.with_name(f"{out.name}.key"), pseudonyms.PLAIN
+    if not (plain_names or common.dry_run):
+        for place, kind in ((raw, "RAW"), (out, "OUT")):
+            if path.resolve().is_relative_to(place.resolve()):
+                raise MammoprepError(f"The key {path} would lie in {kind}, which may be passed on. Name another place.")
+        names = pseudonyms.load_key(path)
+    own: dict[str, str | tuple[str, ...]] = {
+        "column": tuple(column or ()),
+        "classes": classes,
+        "patient": patient,
+        "empty": empty,
+    }
+    options = common.options("data", {**own, "key": names.fingerprint})
+    code = _convert_with(keyed(names), raw, out=out, options=options, common=common)
+    if names.key:
+        links = path.with_name(f"{path.name}.csv")
+        write_links(raw, links, names)
+        console.note(f"Patients and paths are pseudonyms. {path} and {links} lead back: keep them in the house.")
+    return code
+
+
+@app.command("coco")
+@_with_common
+def coco(raw: Raw, out: Out, patient: Patient = "", *, common: Common) -> int:
+    """COCO instances or panoptic segments from any tool, or a DATASET."""
+    from mammoprep.readers import READERS
+
+    return _convert_with(
+        READERS["coco"], raw, out=out, options=common.options("data", {"patient": patient}), common=common
+    )
+
+
+def _plugin_command(reader: "Reader") -> Callable[..., int]:
+    """Give the command of a reader of another package: its label schemes, and what else its `read` takes by keyword."""
+
+    def command(*, raw: Path, out: Path, labels: str, common: Common, **own: Any) -> int:
+        return _convert_with(reader, raw, out=out, options=common.options(labels, own), common=common)
+
+    schemes = Literal[tuple(reader.labels)]  # type: ignore[valid-type]
+    words: list[tuple[str, Any, Any]] = [(name, hint, ...) for name, hint in (("raw", Raw), ("out", Out))]
+    words.append(("labels", Annotated[schemes, typer.Option(help="Label scheme.")], next(iter(reader.labels))))
+    for name, each in inspect.signature(reader.read).parameters.items():
+        if name not in ("root", "labels") and isinstance(each.default, str | bool):
+            option = typer.Option(f"--{name.replace('_', '-')}", help=f"Of the reader {reader.name}.")
+            words.append((name, Annotated[type(each.default), option], each.default))
+    kind = inspect.Parameter.KEYWORD_ONLY
+    shown = [inspect.Parameter(name, kind, annotation=hint, default=default) for name, hint, default in words]
+    shared = inspect.Parameter("common", kind, annotation=Common)
+    command.__signature__ = inspect.Signature([*shown, shared])  # type: ignore[attr-defined]
+    command.__doc__ = f"{reader.title}: read by another package."
+    return _with_common(command)
+
+
+def _convert_with(reader: "str | Reader", raw: Path, *, out: Path, options: "Options", common: Common) -> int:
     from mammoprep import convert
     from mammoprep.readers import READERS, check_root
 
-    reader = READERS[name]
+    reader = READERS[reader] if isinstance(reader, str) else reader
     check_root(reader, raw)
     if common.dry_run:
         summary = convert.preview(reader, raw, options=options)
