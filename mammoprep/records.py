@@ -79,6 +79,14 @@ class PanopticSegment:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentFrames:
+    """A segment of a DICOM SEG, whose path is relative to the raw folder: all that lies in its `frames`, from 0."""
+
+    source: str
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MaskFile:
     """A mask in an image file: a pixel belongs to it where the stored value is one of `values`.
 
@@ -107,7 +115,7 @@ class Finding:
     `made` says how its mask was made, where that happened before (`pseudo_mask` of segments_info).
     """
 
-    shape: Box | Outline | MaskFile | PanopticSegment
+    shape: Box | Outline | MaskFile | PanopticSegment | SegmentFrames
     label: str | None
     source: str
     attributes: Mapping[str, str | int | float | list[str]] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -22,9 +23,15 @@ class _WithPlugins(TyperGroup):
     """The sub-commands below, and one for each reader that another package brings by an entry point."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        from mammoprep.readers import plugins
+        from mammoprep.readers import load_plugin, plugins
 
-        return [*super().list_commands(ctx), *sorted(plugins())]
+        def loads(name: str) -> bool:
+            with suppress(MammoprepError):
+                return bool(load_plugin(found[name]))
+            return False
+
+        found = plugins()
+        return [*super().list_commands(ctx), *filter(loads, sorted(found))]
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
         from mammoprep.readers import load_plugin, plugins
@@ -199,12 +206,12 @@ def folder(
     from mammoprep.readers.folder import keyed, write_links
 
     check_root(READERS["folder"], raw)
-    path, names = key or out.with_name(f"{out.name}.key"), pseudonyms.PLAIN
+    path, names, is_new = key or out.with_name(f"{out.name}.key"), pseudonyms.PLAIN, False
     if not (plain_names or common.dry_run):
         for place, kind in ((raw, "RAW"), (out, "OUT")):
             if path.resolve().is_relative_to(place.resolve()):
                 raise MammoprepError(f"The key {path} would lie in {kind}, which may be passed on. Name another place.")
-        names = pseudonyms.load_key(path)
+        is_new, names = not path.exists(), pseudonyms.load_key(path)
     own: dict[str, str | tuple[str, ...]] = {
         "column": tuple(column or ()),
         "classes": classes,
@@ -212,7 +219,12 @@ def folder(
         "empty": empty,
     }
     options = common.options("data", {**own, "key": names.fingerprint})
-    code = _convert_with(keyed(names), raw, out=out, options=options, common=common)
+    try:
+        code = _convert_with(keyed(names), raw, out=out, options=options, common=common)
+    except MammoprepError:
+        if is_new and not out.with_name(f"{out.name}.partial").exists():  # which --resume would go on with
+            path.unlink()
+        raise
     if names.key:
         links = path.with_name(f"{path.name}.csv")
         write_links(raw, links, names)
@@ -244,9 +256,9 @@ def _plugin_command(reader: "Reader") -> Callable[..., int]:
         if name not in ("root", "labels") and isinstance(each.default, str | bool):
             option = typer.Option(f"--{name.replace('_', '-')}", help=f"Of the reader {reader.name}.")
             words.append((name, Annotated[type(each.default), option], each.default))
-    kind = inspect.Parameter.KEYWORD_ONLY
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     shown = [inspect.Parameter(name, kind, annotation=hint, default=default) for name, hint, default in words]
-    shared = inspect.Parameter("common", kind, annotation=Common)
+    shared = inspect.Parameter("common", inspect.Parameter.KEYWORD_ONLY, annotation=Common)
     command.__signature__ = inspect.Signature([*shown, shared])  # type: ignore[attr-defined]
     command.__doc__ = f"{reader.title}: read by another package."
     return _with_common(command)

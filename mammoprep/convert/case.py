@@ -15,7 +15,7 @@ from mammoprep.convert.options import Options
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Category, Ids, Image, Mask, Segment
 from mammoprep.pixels import Facts, Grey, PixelError
-from mammoprep.records import Box, Finding, MaskFile, Outline, PanopticSegment, Record, Skipped
+from mammoprep.records import Box, Finding, MaskFile, Outline, PanopticSegment, Record, SegmentFrames, Skipped
 
 COLUMNS = (
     *("image_id", "patient_id", "study_id", "laterality", "view", "density", "split", "native_height", "native_width"),
@@ -146,14 +146,17 @@ def _draw(finding: Finding, grey: Grey, *, breast: Mask | None, grid: Grid, job:
     return _Lesion(finding, whole, how)
 
 
-def _outlined(outline: Outline | PanopticSegment, grid: Grid, *, root: Path) -> Mask:
-    """Draw an outline, or take a segment of a panoptic PNG, at native resolution."""
-    if not isinstance(outline, PanopticSegment):
+def _outlined(outline: Outline | PanopticSegment | SegmentFrames, grid: Grid, *, root: Path) -> Mask:
+    """Draw an outline, or take a segment of a panoptic PNG or a DICOM SEG, at native resolution."""
+    mask: Mask
+    if isinstance(outline, PanopticSegment):
+        kind, mask = "panoptic PNG", panoptic.read_ids(pixels.locate(root, outline.source)) == outline.id
+    elif isinstance(outline, SegmentFrames):
+        kind, mask = "DICOM SEG", pixels.read_frames(pixels.locate(root, outline.source), outline.frames)
+    else:
         return outlines.draw(outline, height=grid.native_height, width=grid.native_width)
-    ids = panoptic.read_ids(pixels.locate(root, outline.source))
-    if ids.shape != (grid.native_height, grid.native_width):
-        raise PixelError(f"the panoptic PNG has {ids.shape[0]}x{ids.shape[1]} pixels, unlike the image")
-    mask: Mask = ids == outline.id
+    if mask.shape != (grid.native_height, grid.native_width):
+        raise PixelError(f"the {kind} has {mask.shape[0]}x{mask.shape[1]} pixels, unlike the image")
     return mask
 
 

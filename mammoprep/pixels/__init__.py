@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mammoprep.pixels import dicom, picture, pixel_data
 from mammoprep.pixels.dicom import Facts
 from mammoprep.pixels.identity import Identity, identify
+from mammoprep.pixels.segmentation import Segmented, read_frames, read_segments
 from mammoprep.pixels.stored import MAX_PIXELS, PixelError
 from mammoprep.pixels.tones import check_window, render
 from mammoprep.records import stays_inside
@@ -20,10 +21,13 @@ __all__ = [
     "Grey",
     "Identity",
     "PixelError",
+    "Segmented",
     "check_window",
     "identify",
     "locate",
     "read",
+    "read_frames",
+    "read_segments",
     "read_values",
 ]
 

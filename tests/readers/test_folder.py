@@ -398,3 +398,18 @@ def test_everything_becomes_a_dataset(tmp_path):
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert sorted(manifest["inputs"]) == ["a_mask_cyst.png", "b.json", "lesions.csv"]
     assert Path(tmp_path / "out" / "images" / "c.png").is_file()
+
+
+def test_a_dicom_seg_goes_to_the_image_that_it_refers_to(tmp_path):
+    from tests.pixels.test_segmentation import write as write_seg
+
+    root = tmp_path / "raw"
+    uid = dicom(root / "img" / "a.dcm", Rows=5, Columns=7, PixelData=bytes([90]) * 35 + b"\0").SOPInstanceUID
+    write_seg(root / "seg.dcm", frames=((1, uid), (2, "1.2.404"), (1, uid)))
+    convert(folder.READER, root, out=tmp_path / "out", options=Options(labels="data"), work=Work(workers=1))
+
+    content = panoptic.load(tmp_path / "out")
+    assert [(category.name, category.isthing) for category in content.categories][0] == ("mass", True)
+    assert np.argwhere(content.ids_of(content.images[0]) == 1).tolist() == [[1, 2], [1, 3], [4, 6]]
+    with (tmp_path / "out" / "skipped.csv").open(newline="") as file:
+        assert [row["source"] for row in csv.DictReader(file)] == ["seg.dcm segment 2"]

@@ -28,7 +28,8 @@ def folder(root, *names):
 
 
 def test_readers_are_listed_by_their_names():
-    assert {name: reader.name for name, reader in READERS.items()} == {"vindr": "vindr", "cdd-cesm": "cdd-cesm"}
+    assert {name: reader.name for name, reader in READERS.items()} == {name: name for name in READERS}
+    assert set(READERS) >= {"vindr", "cdd-cesm", "folder", "coco"}
 
 
 def test_the_first_scheme_is_the_default():

@@ -39,7 +39,7 @@ from mammoprep import pseudonyms
 from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep.exports.files import image_ids, patient_of, patient_pattern, walk
 from mammoprep.pseudonyms import PLAIN, Pseudonyms
-from mammoprep.readers.folder.gather import Found, gather, survey
+from mammoprep.readers.folder.gather import Found, gather, is_table, survey
 from mammoprep.readers.folder.table import COLUMNS, is_yes
 from mammoprep.records import Classes, Finding, Reader, Record, Skipped
 
@@ -148,9 +148,14 @@ def write_links(root: Path, path: Path, names: Pseudonyms) -> None:
     pseudonyms.write_links(path, names, walk(root)[0])
 
 
+def _called(path: str, *, names: Pseudonyms) -> str:
+    """Give what outputs call a file: tables, of which a folder has few, keep their names."""
+    return path if is_table(path) else names.of("file", path)
+
+
 def keyed(names: Pseudonyms) -> Reader:
     """Give the reader in whose outputs pseudonyms stand for patients, studies and paths."""
-    return replace(READER, read=partial(read, names=names), called=partial(names.of, "file"))
+    return replace(READER, read=partial(read, names=names), called=partial(_called, names=names))
 
 
 READER = Reader(name="folder", title="a folder of your own", labels=LABELS, markers=(), tables=tables, read=read)

@@ -13,7 +13,7 @@ from mammoprep.exports.files import walk
 from mammoprep.exports.formats import ENDINGS as EXPORTS
 from mammoprep.pseudonyms import Pseudonyms
 from mammoprep.readers.folder import masks, table
-from mammoprep.records import Finding, MaskFile, Skipped, Stage
+from mammoprep.records import Finding, MaskFile, SegmentFrames, Skipped, Stage
 
 if TYPE_CHECKING:
     from mammoprep.pixels import Identity
@@ -88,6 +88,11 @@ def survey(root: Path) -> Survey:
     )
 
 
+def is_table(path: str) -> bool:
+    """Tell whether a file is a table that is read: one directly in the raw folder."""
+    return "/" not in path and splitext(path)[1].lower() in _TABLES
+
+
 def _kind(root: Path, path: str) -> str:
     ending = splitext(path)[1].lower()
     if ending in _PICTURES:
@@ -95,7 +100,7 @@ def _kind(root: Path, path: str) -> str:
     if ending in EXPORTS:
         return "export"
     if ending in _TABLES:
-        return "other" if "/" in path else "table"
+        return "table" if is_table(path) else "other"
     if ending in _DICOM or (basename(path) != "DICOMDIR" and _has_mark(root / path)):
         return "dicom"
     return "other"
@@ -156,6 +161,9 @@ def gather(root: Path, *, named: Mapping[str, str], names: Pseudonyms) -> tuple[
     for path in files.masks:
         if path not in used:
             skipped += _add_mask(path, images, found, files.headers, names)
+    by_uid = {header.sop_uid: path for path, header in files.headers.items() if not isinstance(header, str)}
+    for path in files.segmentations:
+        skipped += _add_segments(root, path, by_uid, found, files.headers, names)
     skipped += _left_over(files, {*found, *used}, names)
     return found, skipped
 
@@ -226,6 +234,33 @@ def _add_mask(
     finding = Finding(MaskFile(path), label, where, {"shape": "mask"}, made={"mask_file": {"source": where}})
     image = found.setdefault(source, _blank(headers.get(source)))
     return list(_add(image, Entry(source, where, (finding,)), [finding]))
+
+
+def _add_segments(
+    root: Path,
+    path: str,
+    by_uid: Mapping[str, str],
+    found: dict[str, Found],
+    headers: "Mapping[str, Identity | str]",
+    names: Pseudonyms,
+) -> Iterator[Skipped]:
+    from mammoprep.pixels import PixelError, read_segments
+
+    name = names.of("file", path)
+    try:
+        segments = read_segments(root / path)
+    except PixelError as error:
+        yield Skipped(name, "image", str(error))
+        return
+    for segment in segments:
+        where, source = f"{name} segment {segment.number}", by_uid.get(segment.sop_uid)
+        if source is None or source == path:
+            yield Skipped(where, "image", "a DICOM SEG of an image that is not in the folder")
+            continue
+        finding = Finding(SegmentFrames(path, segment.frames), segment.label, where, {"shape": "DICOM SEG"})
+        yield from _add(
+            found.setdefault(source, _blank(headers.get(source))), Entry(source, where, (finding,)), [finding]
+        )
 
 
 def _left_over(files: Survey, used: set[str], names: Pseudonyms) -> list[Skipped]:
