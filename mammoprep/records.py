@@ -129,7 +129,8 @@ class Record:
     `source` is its POSIX path relative to the raw folder; `image_id` is the readable id, unique in the data set and
     safe as a file name. `lesion_free` says that the data set itself calls the image free of findings. `size` is
     (height, width) in native pixels as the tables state it, to be checked against the file; None where they do not.
-    `regions` are outlines of what is no finding, by stuff class.
+    `pixel_spacing_mm` is what the data set's documentation says, for files that do not say it themselves.
+    `regions` are outlines of what is no finding, by stuff class, such as `pectoral muscle`.
     `number` is the integer image id, where the data set has one; 0 gives it by the order of the sources. `given` are
     cells of cases.csv that hold whatever the file says: its source, if that must not be shown, or all of an image that
     was converted before.
@@ -145,6 +146,7 @@ class Record:
     split: str = ""
     lesion_free: bool = False
     size: tuple[int, int] | None = None
+    pixel_spacing_mm: float | None = None
     findings: tuple[Finding, ...] = ()
     regions: Mapping[str, tuple[Outline | PanopticSegment, ...]] = field(default_factory=dict)
     number: int = 0

@@ -1,4 +1,4 @@
-"""Tables as people keep them: CSV or XLSX in any usual encoding, delimiter and spelling of columns, read to rows."""
+"""Tables as people keep them: CSV, XLSX or XLS, any usual encoding, delimiter and spelling of columns, read to rows."""
 
 import csv
 import io
@@ -14,6 +14,7 @@ from typing import NoReturn
 from mammoprep.errors import MammoprepError
 from mammoprep.records import Skipped
 
+_BIFF = b"\xd0\xcf\x11\xe0"  # an OLE2 file, which holds the XLS of Excel 5 to 2003
 _Line = tuple[int, list[str]]
 """A line number as a person sees it, from 1, and the cells of the row that begins there."""
 
@@ -56,8 +57,19 @@ def find(root: Path, name: str) -> Path | None:
     return next((entry for entry in visible if _plain(entry.name) == _plain(name)), None)
 
 
+def files(folder: Path | None, *endings: str) -> list[Path]:
+    """Give the files at any depth below a folder whose names end so, in either case, sorted; hidden ones are left out.
+
+    None is a folder that was not found: it holds none.
+    """
+    if folder is None:
+        return []
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in endings and not path.name.startswith("."))
+    return sorted(found)
+
+
 def load(path: Path, *, columns: Sequence[str], optional: Sequence[str] = (), sheet: str = "") -> Table:
-    """Read the named columns of a CSV or XLSX file (told apart by content); of a workbook, the sheet named `sheet`.
+    """Read the named columns of a CSV, XLSX or XLS file (told apart by content); of a workbook, the sheet `sheet`.
 
     CSV: UTF-8 or UTF-16 with or without mark, else Windows-1252; comma, semicolon or tab; any line ends; quoted line
     breaks. A column matches whatever its case, blanks and punctuation. Blank rows are passed over.
@@ -73,6 +85,8 @@ def load(path: Path, *, columns: Sequence[str], optional: Sequence[str] = (), sh
         ) from error
     if data.startswith(b"PK"):
         lines = _workbook_lines(path, data, sheet=sheet)
+    elif data.startswith(_BIFF):
+        lines = _old_workbook_lines(path, data, sheet=sheet)
     else:
         lines = _text_lines(path, data, columns=(*columns, *optional))
     filled = [line for line in lines if any(line[1])]
@@ -174,7 +188,7 @@ def _workbook_lines(path: Path, data: bytes, *, sheet: str) -> list[_Line]:
             warnings.simplefilter("ignore")  # openpyxl warns of styles and validations, which no row depends on
             book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
             names = book.sheetnames
-            name = next((name for name in names if _plain(name) == _plain(sheet)), names[0] if len(names) == 1 else "")
+            name = _sheet(names, sheet)
             rows = []
             if name:
                 book[name].reset_dimensions()  # the stored extent of a sheet can be wrong
@@ -182,9 +196,38 @@ def _workbook_lines(path: Path, data: bytes, *, sheet: str) -> list[_Line]:
     except Exception as error:  # openpyxl lets every error of zip, XML and its own types through
         _refuse(path, cause=error)
     if not name:
-        raise MammoprepError(f"{path} has no sheet {sheet!r} among {', '.join(names)}. Use the workbook as released.")
+        _refuse_sheets(path, names, sheet)
+    return _numbered(rows)
+
+
+def _old_workbook_lines(path: Path, data: bytes, *, sheet: str) -> list[_Line]:
+    import xlrd
+
+    try:
+        book = xlrd.open_workbook(file_contents=data, on_demand=True, ragged_rows=True, logfile=io.StringIO())
+        names = book.sheet_names()
+        name = _sheet(names, sheet)
+        rows = [[_text(cell.value) for cell in row] for row in book.sheet_by_name(name).get_rows()] if name else []
+    except Exception as error:  # xlrd lets every error of struct, of indices and of its own types through
+        _refuse(path, cause=error)
+    if not name:
+        _refuse_sheets(path, names, sheet)
+    return _numbered(rows)
+
+
+def _numbered(rows: Sequence[list[str]]) -> list[_Line]:
+    """Give a sheet's rows with their numbers, filled up to one width, without the blank ones."""
     width = max(map(len, rows), default=0)
-    return [(line, row + [""] * (width - len(row))) for line, row in enumerate(rows, start=1)]
+    return [(line, row + [""] * (width - len(row))) for line, row in enumerate(rows, start=1) if any(row)]
+
+
+def _sheet(names: Sequence[str], wanted: str) -> str:
+    """Give the name of the sheet that is wanted, or of the only one; "" where neither is there."""
+    return next((name for name in names if _plain(name) == _plain(wanted)), names[0] if len(names) == 1 else "")
+
+
+def _refuse_sheets(path: Path, names: Sequence[str], wanted: str) -> NoReturn:
+    raise MammoprepError(f"{path} has no sheet {wanted!r} among {', '.join(names)}. Use the workbook as released.")
 
 
 def _text(cell: object) -> str:
@@ -194,4 +237,4 @@ def _text(cell: object) -> str:
 
 
 def _refuse(path: Path, *, cause: Exception | None = None) -> NoReturn:
-    raise MammoprepError(f"{path} is neither CSV nor XLSX. Download it again, or save it as one of the two.") from cause
+    raise MammoprepError(f"{path} is neither CSV nor XLSX nor XLS. Download it again, or save it as CSV.") from cause

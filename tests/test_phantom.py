@@ -3,6 +3,7 @@
 import ast
 import csv
 import re
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -342,3 +343,20 @@ def test_dice_of_a_mask_that_covers_no_lesion_is_zero(tmp_path):
     (tmp_path / "truth").mkdir()
     panoptic.write_png(tmp_path / "truth" / "a.png", np.eye(2, 6, 2, np.uint8))
     assert truth.dice(tmp_path / "dataset", tmp_path / "truth")["x"] == [0.0]
+
+
+@pytest.mark.parametrize("name", ["inbreast", "csaw-cc", "mini-mias", "cmmd"])
+def test_other_collections_are_recognised_and_the_same_each_time(tmp_path, name):
+    module = import_module(f"mammoprep.phantom.{name.replace('-', '_')}")
+    for folder in ("one", "two"):
+        module.write(tmp_path / folder, patients=1, seed=5)
+    found = recognise(tmp_path / "one")
+    first, second = (
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (tmp_path / "one", tmp_path / "two")
+    )
+
+    assert found is not None
+    assert found.name == name
+    assert first.keys() == second.keys()
+    assert all(first[path] == second[path] for path in first if path.suffix != ".xlsx")  # which holds the time

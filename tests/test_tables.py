@@ -4,7 +4,7 @@ import openpyxl
 import pytest
 
 from mammoprep.errors import MammoprepError
-from mammoprep.tables import find, load, number, same
+from mammoprep.tables import files, find, load, number, same
 
 COLUMNS = ("image_id", "xmin")
 
@@ -169,3 +169,34 @@ def test_number(text, value):
 )
 def test_same(cell, other, equal):
     assert same(cell, other) is equal
+
+
+def test_an_old_workbook_is_read_by_its_sheet(tmp_path, write_xls):
+    rows = [("image_id", "xmin"), ("a", 22678622), ("", ""), ("b ", 1.5)]
+    write_xls(tmp_path / "table.xls", {"Sheet1": rows, "Sheet2": [("name",), ("never",)]})
+    table = load(tmp_path / "table.xls", columns=COLUMNS, sheet="Sheet1")
+
+    assert [(row.where, row["image_id"], row["xmin"]) for row in table.rows] == [
+        ("table.xls row 2", "a", "22678622"),
+        ("table.xls row 4", "b", "1.5"),
+    ]
+    with pytest.raises(MammoprepError, match="no sheet 'all' among Sheet1, Sheet2"):
+        load(tmp_path / "table.xls", columns=COLUMNS, sheet="all")
+
+
+@pytest.mark.parametrize("length", [8, 600, 1500])
+def test_an_old_workbook_that_is_cut_off_is_one_line(tmp_path, write_xls, length):
+    write_xls(tmp_path / "whole.xls", {"Sheet1": [("image_id", "xmin"), ("a", 1)]})
+    path = write(tmp_path, (tmp_path / "whole.xls").read_bytes()[:length], "table.xls")
+
+    with pytest.raises(MammoprepError, match="neither CSV nor XLSX nor XLS"):
+        load(path, columns=COLUMNS)
+
+
+def test_files_are_found_at_any_depth_by_their_endings(tmp_path):
+    (tmp_path / "b").mkdir()
+    for name in ("a.DCM", "b/c.dcm", "b/._c.dcm", "d.png"):
+        (tmp_path / name).touch()
+
+    assert files(tmp_path, ".dcm") == [tmp_path / "a.DCM", tmp_path / "b" / "c.dcm"]
+    assert files(None, ".dcm") == []

@@ -178,6 +178,66 @@ def cdd_cesm(
     return _convert_with("cdd-cesm", raw, out=out, options=common.options(labels, own), common=common)
 
 
+@app.command("inbreast")
+@_with_common
+def inbreast(
+    raw: Raw,
+    out: Out,
+    labels: Annotated[Literal["birads", "birads-4abc", "finding"], typer.Option(help="Label scheme.")] = "birads",
+    pectoral: Annotated[bool, typer.Option("--pectoral", help="Label the pectoral muscle as stuff.")] = False,
+    *,
+    common: Common,
+) -> int:
+    """INbreast: the release's folder, DICOM with a radiologist's outlines."""
+    own = {"pectoral": pectoral}
+    return _convert_with("inbreast", raw, out=out, options=common.options(labels, own), common=common)
+
+
+@app.command("csaw-cc")
+@_with_common
+def csaw_cc(
+    raw: Raw,
+    out: Out,
+    labels: Annotated[Literal["pathology"], typer.Option(help="Label scheme.")] = "pathology",
+    normals: Annotated[bool, typer.Option("--normals", help="Add the images of women without cancer.")] = False,
+    *,
+    common: Common,
+) -> int:
+    """CSAW-CC: the SND folder, DICOM with masks of cancers."""
+    own = {"normals": normals}
+    return _convert_with("csaw-cc", raw, out=out, options=common.options(labels, own), common=common)
+
+
+@app.command("mini-mias")
+@_with_common
+def mini_mias(
+    raw: Raw,
+    out: Out,
+    labels: Annotated[Literal["pathology", "finding"], typer.Option(help="Label scheme.")] = "pathology",
+    *,
+    common: Common,
+) -> int:
+    """mini-MIAS: films as PGM with circles about lesions."""
+    return _convert_with("mini-mias", raw, out=out, options=common.options(labels, {}), common=common)
+
+
+@app.command("cmmd")
+@_with_common
+def cmmd(
+    raw: Raw,
+    out: Out,
+    labels: Annotated[Literal["pathology"], typer.Option(help="Label scheme.")] = "pathology",
+    missing_rows: Annotated[
+        Literal["unknown", "normal"], typer.Option(help="What a breast without a row in the table is; normal uses it.")
+    ] = "unknown",
+    *,
+    common: Common,
+) -> int:
+    """CMMD: the TCIA folder, DICOM without outlines: lesion-free images alone."""
+    own = {"missing_rows": missing_rows}
+    return _convert_with("cmmd", raw, out=out, options=common.options(labels, own), common=common)
+
+
 @app.command("folder")
 @_with_common
 def folder(
@@ -234,13 +294,17 @@ def folder(
 
 @app.command("coco")
 @_with_common
-def coco(raw: Raw, out: Out, patient: Patient = "", *, common: Common) -> int:
+def coco(
+    raw: Raw,
+    out: Out,
+    patient: Patient = "",
+    pectoral: Annotated[bool, typer.Option("--pectoral", help="Take the stuff class pectoral muscle over.")] = False,
+    *,
+    common: Common,
+) -> int:
     """COCO instances or panoptic segments from any tool, or a DATASET."""
-    from mammoprep.readers import READERS
-
-    return _convert_with(
-        READERS["coco"], raw, out=out, options=common.options("data", {"patient": patient}), common=common
-    )
+    own: dict[str, str | bool | tuple[str, ...]] = {"patient": patient, "pectoral": pectoral}
+    return _convert_with("coco", raw, out=out, options=common.options("data", own), common=common)
 
 
 def _plugin_command(reader: "Reader") -> Callable[..., int]:

@@ -224,7 +224,7 @@ def _instance(lesion: _Lesion, *, number: int, grid: Grid, job: Job) -> dict[str
 def _fill_stuff(ids: Ids, regions: Mapping[str, Mask], *, grid: Grid, job: Job) -> list[Segment]:
     """Label what no finding covers, in place: each class asked for where its native mask lies, then background."""
     segments: list[Segment] = []
-    for name in (name for name in panoptic.STUFF if name in job.options.stuff):
+    for name in job.options.stuff_classes:
         free = ids == 0
         if name != "background":
             region = layers.shrink(regions[name], grid) if name in regions else None
@@ -238,7 +238,7 @@ def _fill_stuff(ids: Ids, regions: Mapping[str, Mask], *, grid: Grid, job: Job) 
 
 
 def _row(record: Record, facts: Facts, *, grid: Grid, findings: int) -> dict[str, str | int | float]:
-    spacing = facts.pixel_spacing_mm
+    spacing = record.pixel_spacing_mm if facts.pixel_spacing_mm is None else facts.pixel_spacing_mm
     values: tuple[str | int | float, ...] = (
         *(record.image_id, record.patient_id, record.study_id),
         *(record.laterality or facts.laterality, record.view or facts.view, record.density, record.split),

@@ -12,6 +12,9 @@ from mammoprep.pseudo_mask import PAPER, Recipe
 RECIPES: Mapping[str, Recipe] = {"paper": PAPER}
 """The named ways from a box to a mask."""
 
+REGIONS: Mapping[str, str] = {"pectoral": "pectoral muscle"}
+"""Stuff that a data set outlines itself: the reader's option that asks for it, and its class."""
+
 Existing = Literal["refuse", "resume", "overwrite"]
 """What becomes of an OUT, or an interrupted run, that is there already."""
 
@@ -47,6 +50,12 @@ class Options:
                 raise UnknownNameError(name, kind="--stuff class", known=STUFF)
         if "background" not in self.stuff:
             raise MammoprepError("--stuff lacks background, but every pixel is labelled. Say breast,background.")
+
+    @property
+    def stuff_classes(self) -> tuple[str, ...]:
+        """Give the stuff classes in category order: what the data set outlines lies over what is found."""
+        outlined = [name for option, name in REGIONS.items() if self.reader.get(option)]
+        return (*outlined, *(name for name in STUFF if name in self.stuff))
 
     def to_json(self) -> dict[str, Any]:
         """Give what manifest.json says; `labels` has a key of its own there."""

@@ -44,7 +44,7 @@ def convert(reader: Reader, root: Path, *, out: Path, options: Options, work: Wo
         return _read_counts(out, header)
     with _journal(out, header=header, existing=work.existing) as journal:
         records, skipped, classes = _read_tables(reader, root, options)
-        categories = panoptic.make_categories(classes, [name for name in panoptic.STUFF if name in options.stuff])
+        categories = panoptic.make_categories(classes, options.stuff_classes)
         _make_cases(records, Job(root, journal.path.parent, options, categories), journal=journal, work=work)
         cases = _cases(journal)
         skipped += [item for case in cases for item in case.skipped]
@@ -208,6 +208,7 @@ def _is_written(case: Case, out: Path) -> bool:
 def _nothing_done(root: Path, counts: Summary) -> str:
     reasons = counts.skipped.get("image", {})
     if not reasons:
-        return f"{root}: its tables name no image that these options ask for."
+        refused = "; ".join(list(counts.skipped.get("selection", {}))[:3])
+        return f"{root}: its tables name no image that these options ask for{refused and f' ({refused})'}."
     reason, count = next(iter(reasons.items()))
     return f"{root}: none of {counts.skipped_images} images could be converted; {count} of them: {reason}."

@@ -30,7 +30,7 @@ _THING_COLOURS = (
     (140, 86, 75),
     (23, 190, 207),
 )
-_STUFF_COLOURS = {"breast": (120, 120, 120), "background": (20, 20, 20)}
+_STUFF_COLOURS = {"pectoral muscle": (90, 60, 60), "breast": (120, 120, 120), "background": (20, 20, 20)}
 _GREY = (60, 60, 60)
 _SEGMENT_KEYS = frozenset({"id", "category_id", "area", "bbox", "iscrowd", "score"})
 

@@ -1,4 +1,7 @@
-"""Synthetic VinDr-Mammo raw folders in the release's own layout, true masks beside them: for the demo and tests."""
+"""Synthetic VinDr-Mammo raw folders in the release's own layout, true masks beside them: for the demo and tests.
+
+The modules named after other data sets write theirs.
+"""
 
 from pathlib import Path
 
@@ -7,7 +10,7 @@ from numpy.typing import NDArray
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
-from mammoprep.phantom import breast, detectors, dicom, lesions, studies, tables
+from mammoprep.phantom import detectors, dicom, scene, studies, tables
 from mammoprep.records import Box
 
 SMALLEST = 128
@@ -42,13 +45,10 @@ def write(root: Path, *, patients: int = 40, seed: int = 0, long_side: int = 640
 def draw(view: studies.View) -> tuple[NDArray[np.uint16], NDArray[np.uint8], tuple[Box, ...]]:
     """Draw one image: stored values (H, W), true lesion numbers (H, W) and the radiologist's box of each lesion."""
     rng = np.random.default_rng(view.stream)
-    healthy = breast.draw((view.height, view.width), position=view.position, density=view.density, rng=rng)
-    brightness, ids = lesions.add(healthy, view.kinds, pixel_mm=view.pixel_mm, rng=rng)
-    pixels = detectors.store(brightness, healthy.skin < 1, detector=view.detector)
-    if view.laterality == "R":  # the chest wall of a right breast is on the right
-        pixels, ids = pixels[:, ::-1], ids[:, ::-1]
-    boxes = tuple(_box(ids == number, rng=rng) for number in range(1, len(view.kinds) + 1))
-    return pixels, np.ascontiguousarray(ids), boxes
+    shown = scene.draw(view, rng=rng)
+    pixels = detectors.store(shown.brightness, shown.inside, detector=view.detector)
+    boxes = tuple(_box(shown.ids == number, rng=rng) for number in range(1, len(view.kinds) + 1))
+    return pixels, shown.ids, boxes
 
 
 def _box(mask: panoptic.Mask, *, rng: np.random.Generator) -> Box:

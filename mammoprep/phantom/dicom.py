@@ -1,12 +1,14 @@
-"""A phantom's DICOM file, de-identified as VinDr-Mammo's are."""
+"""A phantom's DICOM file: de-identified as VinDr-Mammo's are, or with the few attributes of another data set."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from mammoprep.phantom.studies import View
 
@@ -54,3 +56,21 @@ def write(path: Path, pixels: NDArray[np.uint16], *, view: View) -> None:
         content.file_meta.ImplementationClassUID = UID("1.2.3.4")
         content.preamble = bytes(128)
         content.save_as(path, enforce_file_format=False)
+
+
+def write_plain(path: Path, pixels: NDArray[Any], *, attributes: Mapping[str, Any]) -> None:
+    """Write unsigned stored values (H, W) of 8 or 16 bits, MONOCHROME2, uncompressed, and what else is given."""
+    bits = 8 * pixels.itemsize
+    content = Dataset()
+    content.SOPClassUID, content.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid(entropy_srcs=[path.name])
+    content.SamplesPerPixel, content.PhotometricInterpretation, content.PixelRepresentation = 1, "MONOCHROME2", 0
+    content.Rows, content.Columns = pixels.shape
+    content.BitsAllocated, content.BitsStored, content.HighBit = bits, bits, bits - 1
+    for keyword, value in attributes.items():
+        setattr(content, keyword, value)
+    content.PixelData = pixels.tobytes() + bytes(pixels.nbytes % 2)
+    content["PixelData"].VR = "OB" if bits == 8 else "OW"
+    content.file_meta = FileMetaDataset()
+    content.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content.save_as(path, enforce_file_format=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.pixels import dicom, picture, pixel_data
-from mammoprep.pixels.dicom import Facts
+from mammoprep.pixels.dicom import Facts, read_facts
 from mammoprep.pixels.identity import Identity, identify
 from mammoprep.pixels.segmentation import Segmented, read_frames, read_segments
 from mammoprep.pixels.stored import MAX_PIXELS, PixelError
@@ -26,6 +26,7 @@ __all__ = [
     "identify",
     "locate",
     "read",
+    "read_facts",
     "read_frames",
     "read_segments",
     "read_values",

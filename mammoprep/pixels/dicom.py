@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID
@@ -91,6 +92,15 @@ def parse(data: bytes) -> Header:
             raise
         except Exception:  # pydicom lets through whatever a broken file makes it trip over, with the value in the text
             raise PixelError("the DICOM header is damaged or cut off") from None
+
+
+def read_facts(path: Path) -> Facts:
+    """Read what a DICOM file's header says of the image, without its pixels. Raises PixelError for what is none."""
+    with quietly():
+        try:
+            return _facts(dcmread(path, stop_before_pixels=True))
+        except Exception:  # as in parse
+            raise PixelError("the DICOM header is damaged or cut off, or the file is not DICOM") from None
 
 
 def _frame(dataset: Dataset, data: bytes) -> Frame:
@@ -189,7 +199,7 @@ def _lut(item: Dataset) -> Lut:
 
 
 def _facts(dataset: Dataset) -> Facts:
-    laterality = text_of(dataset, "ImageLaterality") or text_of(dataset, "Laterality")
+    laterality = text_of(dataset, "ImageLaterality") or text_of(dataset, "Laterality") or _oriented(dataset)
     spacing = decimals_of(dataset, "ImagerPixelSpacing") or decimals_of(dataset, "PixelSpacing")
     return Facts(
         manufacturer=text_of(dataset, "Manufacturer"),
@@ -197,6 +207,15 @@ def _facts(dataset: Dataset) -> Facts:
         laterality=laterality[:1].upper() if laterality[:1].upper() in ("L", "R") else "",
         view=text_of(dataset, "ViewPosition").upper() or _coded_view(dataset),
     )
+
+
+def _oriented(dataset: Dataset) -> str:
+    """Give the side that the orientation tells: rows run away from the chest wall, columns to the body's midline.
+
+    Columns that run to the right (of CC views R, of MLO views FR) show a left breast (PS3.3 C.7.6.1.1.1).
+    """
+    rows, columns = (*texts_of(dataset, "PatientOrientation"), "", "")[:2]
+    return {("A", "R"): "L", ("P", "L"): "R"}.get((rows[:1].upper(), columns[-1:].upper()), "")
 
 
 def _coded_view(dataset: Dataset) -> str:

@@ -7,12 +7,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mammoprep.errors import MammoprepError, MissingFileError
-from mammoprep.readers import cdd_cesm, coco, folder, vindr
+from mammoprep.readers import cdd_cesm, cmmd, coco, csaw_cc, folder, inbreast, mini_mias, vindr
 from mammoprep.records import Reader
 from mammoprep.tables import find
 
 READERS: Mapping[str, Reader] = MappingProxyType(
-    {reader.name: reader for reader in (vindr.READER, cdd_cesm.READER, folder.READER, coco.READER)}
+    {
+        module.READER.name: module.READER
+        for module in (vindr, cdd_cesm, inbreast, csaw_cc, mini_mias, cmmd, folder, coco)
+    }
 )
 """The data sets known, by the name that `mammoprep convert` takes."""
 
@@ -23,8 +26,6 @@ _OTHERS = {
         "calc_case_description_train_set.csv",
         "calc_case_description_test_set.csv",
     ),
-    "INbreast": ("INbreast.csv", "INbreast.xls", "AllXML"),
-    "CMMD": ("CMMD_clinicaldata_revision.xlsx", "CMMD_clinicaldata_revision.csv"),
     "RSNA Screening Mammography": ("train_images",),
 }
 """Data sets that have no reader, and names by which their folders can be told."""

@@ -10,17 +10,18 @@ Labels    data      the thing categories by their ids; of instances alone, all c
 Patients  cases.csv, else `--patient REGEX`, whose first group is looked for in the image's path. An image whose patient
           neither gives is skipped: folds would leak. `--patient '(.+)'` says that each image is a patient of its own.
 Ids       Images keep their integer ids, where these are different and above 0. Categories are numbered from 1.
-Stuff     `breast` is taken from the panoptic PNG; other stuff, and void, become background, and are listed by class.
+Stuff     `breast`, and with `--pectoral` `pectoral muscle`, are taken from the panoptic PNG; other stuff, and void,
+          become background, and are listed by class.
 Quirks    An annotation that is a crowd is listed, not used. An image without annotations is lesion-free, as COCO means
           it, unless cases.csv says otherwise. A DATASET converted again keeps, byte for byte, images/, panoptic/,
-          panoptic.json, instances.json and cases.csv, with the --bits and --stuff that it was made with and --long-side
-          as it was or 0; manifest.json and skipped.csv are those of this conversion, and folds.json still fits.
+          panoptic.json, instances.json and cases.csv, with the --bits, --stuff and --pectoral that it was made with and
+          --long-side as it was or 0; manifest.json and skipped.csv are those of this conversion, folds.json still fits.
 Citation  Lin et al., ECCV 2014, arXiv 1405.0312; Kirillov et al., CVPR 2019, arXiv 1801.00868.
 """
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from posixpath import basename, splitext
@@ -67,7 +68,9 @@ def tables(root: Path) -> tuple[Path, ...]:
     return (*_annotations(root), *((cases,) if cases.is_file() else ()))
 
 
-def read(root: Path, *, labels: str = "data", patient: str = "") -> Iterator[Record | Skipped | Classes]:
+def read(
+    root: Path, *, labels: str = "data", patient: str = "", pectoral: bool = False
+) -> Iterator[Record | Skipped | Classes]:
     """Yield one Record an image that the annotations list, a Skipped for whatever belongs to none, and the Classes."""
     if labels not in LABELS:
         raise UnknownNameError(labels, kind="label scheme", known=LABELS)
@@ -77,10 +80,11 @@ def read(root: Path, *, labels: str = "data", patient: str = "") -> Iterator[Rec
     paths = [path for path in walk(root)[0] if splitext(path)[1].lower() in _PICTURES]
     files = Files(path for path in paths if not path.startswith(tuple(f"{folder}/" for folder in folders)))
     images: dict[str, _Image] = {}
+    stuff = ("breast", "pectoral muscle") if pectoral else ("breast",)
     for path, content in contents.items():
         name = path.relative_to(root).as_posix()
         if _is_panoptic(content):
-            yield from _panoptic(content, name, files=files, images=images)
+            yield from _panoptic(content, name, files=files, images=images, stuff=stuff)
         else:
             yield from _instances(content, name, files=files, images=images)
     ids, cases = image_ids(images), _cases(root)
@@ -163,12 +167,14 @@ def _instances(content: Mapping[str, Any], name: str, *, files: Files, images: d
             yield item
 
 
-def _panoptic(content: Mapping[str, Any], name: str, *, files: Files, images: dict[str, _Image]) -> Iterator[Skipped]:
+def _panoptic(
+    content: Mapping[str, Any], name: str, *, files: Files, images: dict[str, _Image], stuff: Sequence[str]
+) -> Iterator[Skipped]:
     try:
         categories = {category["id"]: category for category in content["categories"]}
         segments = {each["image_id"]: each for each in content["annotations"]}
         for category in categories.values():
-            if not category["isthing"] and category["name"] not in ("breast", "background"):
+            if not category["isthing"] and category["name"] not in (*stuff, "background"):
                 yield Skipped(f"{name} category {category['id']}", "table", "stuff of a class that becomes background")
         for listed in content["images"]:
             where = f"{name} image {listed['id']}"
@@ -181,13 +187,21 @@ def _panoptic(content: Mapping[str, Any], name: str, *, files: Files, images: di
             else:
                 image.number = image.number or coco.number_of(listed)
                 image.size = image.size or size_of(listed["height"], listed["width"])
-                _add_segments(image, segments[listed["id"]], categories, folder=splitext(name)[0], where=where)
+                _add_segments(
+                    image, segments[listed["id"]], categories, folder=splitext(name)[0], where=where, stuff=stuff
+                )
     except (AttributeError, KeyError, TypeError) as error:
         raise MammoprepError(f"{name} is not COCO panoptic: {error!s} is missing or of another type.") from error
 
 
 def _add_segments(
-    image: _Image, annotation: Mapping[str, Any], categories: Mapping[Any, Any], *, folder: str, where: str
+    image: _Image,
+    annotation: Mapping[str, Any],
+    categories: Mapping[Any, Any],
+    *,
+    folder: str,
+    where: str,
+    stuff: Sequence[str],
 ) -> None:
     source = f"{folder}/{annotation['file_name']}"
     for info in annotation["segments_info"]:
@@ -197,7 +211,7 @@ def _add_segments(
             attributes = info.get("attributes")
             given = attributes if isinstance(attributes, dict) else {}
             image.things.append((Finding(segment, label, f"{where} segment {info['id']}", given), info))
-        elif label == "breast":
+        elif label in stuff:
             image.regions[label] = (*image.regions.get(label, ()), segment)
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import fields
+from importlib import import_module
 from inspect import signature
 from time import perf_counter
 from typing import get_args, get_type_hints
@@ -111,6 +112,24 @@ def test_a_skipped_file_is_exit_code_1_unless_it_is_allowed(broken, tmp_path, ca
     assert ("1 image files were skipped" in capsys.readouterr().err) == bool(code)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "stuff"),
+    [
+        ("inbreast", ("--pectoral", "--labels", "birads-4abc"), 3),
+        ("csaw-cc", ("--normals",), 2),
+        ("mini-mias", ("--labels", "finding"), 2),
+        ("cmmd", ("--missing-rows", "normal"), 2),
+    ],
+)
+def test_every_collection_converts_with_its_own_options(tmp_path, capsys, name, options, stuff):
+    import_module(f"mammoprep.phantom.{name.replace('-', '_')}").write(tmp_path / "raw", patients=3)
+    assert run(name, tmp_path / "raw", tmp_path / "out", *SMALL, *options) == 0
+
+    content = panoptic.load(tmp_path / "out")
+    assert len(content.categories) - len(content.things) == stuff
+    assert len(content.images) >= 4
+
+
 def test_a_dry_run_counts_and_writes_nothing(raw, tmp_path, capsys):
     assert run("vindr", raw, tmp_path / "out", "--dry-run", "--json") == 0
 
@@ -181,7 +200,7 @@ def test_there_is_a_sub_command_for_every_reader():
     assert commands().keys() == READERS.keys()
 
 
-@pytest.mark.parametrize(("name", "function"), [("vindr", command.vindr), ("cdd-cesm", command.cdd_cesm)])
+@pytest.mark.parametrize(("name", "function"), [(name, getattr(command, name.replace("-", "_"))) for name in READERS])
 def test_the_label_schemes_are_the_reader_s_the_default_first(name, function):
     labels = signature(function).parameters["labels"]
 

@@ -29,7 +29,7 @@ def make(tmp_path, monkeypatch):
         out = tmp_path / "out"
         for folder in ("images", "panoptic"):
             (out / folder).mkdir(parents=True, exist_ok=True)
-        job = Job(tmp_path, out, options, panoptic.make_categories(CLASSES, options.stuff))
+        job = Job(tmp_path, out, options, panoptic.make_categories(CLASSES, options.stuff_classes))
         record = Record("image.dcm", "image", "patient", findings=findings, **columns)
         made = case.make(record, number=7, job=job)
         return made, panoptic.read_ids(out / "panoptic" / "image.png") if made.image else None
@@ -88,6 +88,29 @@ def test_without_breast_all_that_is_no_finding_is_background(make, monkeypatch):
 
     assert [(s.category_id, s.area) for s in made.image.segments] == [(1, 36), (3, 60 * 40 - 36)]
     assert sorted(np.unique(ids)) == [1, 2]
+
+
+def test_outlined_stuff_lies_over_the_breast_and_under_the_findings(make):
+    regions = {"pectoral muscle": (rectangle(0, 0, 6, 10).shape, rectangle(-9, 0, 12, 5).shape)}
+    made, ids = make(square(4, 8, 4), options={"reader": {"pectoral": True}}, regions=regions)
+
+    lesion, muscle, breast, background = made.image.segments
+    assert [muscle.category_id, breast.category_id, background.category_id] == [3, 4, 5]
+    assert (lesion.area, muscle.area) == (16, 60 - 4)
+    assert (ids[0, 0], ids[8, 4], ids[9, 3]) == (muscle.id, lesion.id, muscle.id)
+
+
+def test_outlined_stuff_is_left_out_where_it_is_not_asked_for(make):
+    made, _ = make(regions={"pectoral muscle": (rectangle(0, 0, 6, 10).shape,)})
+
+    assert [segment.category_id for segment in made.image.segments] == [3, 4]
+    assert panoptic.make_categories(CLASSES)[2].name == "breast"
+
+
+def test_an_image_without_outlined_stuff_has_none(make):
+    made, _ = make(options={"reader": {"pectoral": True}})
+
+    assert [segment.category_id for segment in made.image.segments] == [4, 5]
 
 
 def test_the_smaller_finding_lies_on_top_and_the_covered_share_is_told(make):
@@ -222,6 +245,13 @@ def test_header_facts_fill_the_gaps_of_the_record(make):
         "SIEMENS",
         0.085,
     )
+
+
+def test_the_spacing_is_the_header_s_or_else_the_record_s(make):
+    known, _ = make(facts=Facts(pixel_spacing_mm=0.1), pixel_spacing_mm=0.07)
+    unknown, _ = make(pixel_spacing_mm=0.07)
+
+    assert (known.row["pixel_spacing_mm"], unknown.row["pixel_spacing_mm"]) == (0.1, 0.07)
 
 
 def test_a_size_that_the_table_does_not_say_is_listed(make):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydicom import uid
 from pydicom.dataset import Dataset
 
-from mammoprep.pixels import Facts, PixelError, read
+from mammoprep.pixels import Facts, PixelError, read, read_facts
 from mammoprep.pixels.dicom import parse
 
 CELLS = np.arange(12, dtype=np.uint16).reshape(3, 4)
@@ -65,6 +65,24 @@ def test_facts_that_are_absent_or_nonsense(write_dicom):
 
 def test_the_older_view_codes_are_known(write_dicom):
     assert facts(write_dicom(CELLS, ViewCodeSequence=[coded("R-10226")])).view == "MLO"
+
+
+@pytest.mark.parametrize(
+    ("orientation", "side"),
+    [(["A", "R"], "L"), (["A", "FR"], "L"), (["P", "L"], "R"), (["P", "FL"], "R"), (["A", "L"], ""), (["A"], "")],
+)
+def test_the_side_follows_from_the_orientation(write_dicom, orientation, side):
+    assert facts(write_dicom(CELLS, PatientOrientation=orientation)).laterality == side
+    assert facts(write_dicom(CELLS, PatientOrientation=orientation, ImageLaterality="R")).laterality == "R"
+
+
+def test_facts_are_read_without_pixels(write_dicom):
+    path = write_dicom(CELLS, ImageLaterality="L", ViewPosition="MLO", data=b"")
+
+    assert read_facts(path) == Facts(laterality="L", view="MLO")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(PixelError, match="or the file is not DICOM"):
+        read_facts(path)
 
 
 def element(tag, vr, value):

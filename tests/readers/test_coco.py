@@ -190,6 +190,21 @@ def test_foreign_panoptic_becomes_a_dataset(raw, tmp_path_factory):
     assert (ids[:, 8:] == 3).all()
 
 
+def test_the_pectoral_muscle_is_taken_over_on_request(raw, tmp_path_factory):
+    path = write_panoptic(raw) / "annotations" / "panoptic_val.json"
+    content = json.loads(path.read_text().replace("sky", "pectoral muscle"))
+    content["annotations"][0]["segments_info"].append({"id": 3, "category_id": 3})
+    path.write_text(json.dumps(content))
+    out = tmp_path_factory.mktemp("out") / "dataset"
+    options = Options(labels="data", reader={"patient": r"P\d", "pectoral": True})
+    convert(coco.READER, raw, out=out, options=options, work=ONE)
+
+    found = panoptic.load(out)
+    names = {category.id: category.name for category in found.categories}
+    areas = {names[segment.category_id]: segment.area for segment in found.images[0].segments}
+    assert areas == {"mass": 12, "pectoral muscle": 24, "breast": 84}
+
+
 def test_a_png_of_another_size_makes_its_image_unusable(raw, tmp_path_factory):
     write_panoptic(raw)
     panoptic.write_ids(raw / "annotations" / "panoptic_val" / "P1_b.png", np.full((3, 3), 70_000, dtype=np.int32))

@@ -29,7 +29,7 @@ def folder(root, *names):
 
 def test_readers_are_listed_by_their_names():
     assert {name: reader.name for name, reader in READERS.items()} == {name: name for name in READERS}
-    assert set(READERS) >= {"vindr", "cdd-cesm", "folder", "coco"}
+    assert READERS.keys() >= {"vindr", "cdd-cesm", "inbreast", "csaw-cc", "mini-mias", "cmmd", "folder", "coco"}
 
 
 def test_the_first_scheme_is_the_default():
@@ -54,6 +54,13 @@ def test_importing_the_readers_imports_nothing_heavy():
         ("Radiology-manual-annotations.xlsx", "cdd-cesm"),
         ("Radiology manual annotations.xlsx", "cdd-cesm"),
         ("Low energy images of CDD-CESM", "cdd-cesm"),
+        ("INbreast.csv", "inbreast"),
+        ("INbreast.xls", "inbreast"),
+        ("AllXML", "inbreast"),
+        ("CSAW-CC_mask_annotations.csv", "csaw-cc"),
+        ("mdb001.pgm", "mini-mias"),
+        ("all-mias", "mini-mias"),
+        ("CMMD_clinicaldata_revision.xlsx", "cmmd"),
     ],
 )
 def test_a_raw_folder_is_recognised_by_the_names_in_it(tmp_path, name, reader):
@@ -98,9 +105,6 @@ def test_another_data_set_names_its_command(tmp_path):
     ("name", "title"),
     [
         ("calc_case_description_test_set.csv", "CBIS-DDSM"),
-        ("INbreast.csv", "INbreast"),
-        ("AllXML", "INbreast"),
-        ("CMMD_clinicaldata_revision.xlsx", "CMMD"),
         ("train_images", "RSNA"),
     ],
 )
@@ -126,4 +130,4 @@ def test_an_unknown_folder(tmp_path):
 def test_real_folders_are_told_apart():
     assert recognise(SHARED / "cdd-cesm-mini") is CDD_CESM
     assert "looks like CBIS-DDSM" in error_of(VINDR, SHARED / "cbis-ddsm")
-    assert "looks like CMMD" in error_of(CDD_CESM, SHARED / "cmmd")
+    assert error_of(CDD_CESM, SHARED / "cmmd").endswith("looks like CMMD; use `mammoprep convert cmmd`.")
