@@ -15,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from mammoprep import panoptic
 from mammoprep.convert import Options, Work, convert
 from mammoprep.errors import MammoprepError
+from mammoprep.phantom import folder as phantom
 from mammoprep.pseudonyms import Pseudonyms, load_key
 from mammoprep.readers import folder
 from mammoprep.records import Box, Classes, MaskFile, Polygon, Record, Skipped
@@ -176,6 +177,7 @@ def test_a_via_table(tmp_path):
         ("x/a mask benign.tif", "benign"),
         ("masks/a.png", "lesion"),
         ("x/Mask/benign/a.png", "benign"),
+        ("x/masks/BI-RADS 4/a_mask_2.png", "BI-RADS 4"),
         ("masks/a_mask_benign.png", "benign"),
     ],
 )
@@ -413,3 +415,47 @@ def test_a_dicom_seg_goes_to_the_image_that_it_refers_to(tmp_path):
     assert np.argwhere(content.ids_of(content.images[0]) == 1).tolist() == [[1, 2], [1, 3], [4, 6]]
     with (tmp_path / "out" / "skipped.csv").open(newline="") as file:
         assert [row["source"] for row in csv.DictReader(file)] == ["seg.dcm segment 2"]
+
+
+@pytest.fixture(scope="module")
+def by_masks(tmp_path_factory):
+    """What the phantom folder with mask files becomes: the true masks."""
+    return converted(tmp_path_factory.mktemp("masks"), "masks")
+
+
+def converted(place, layout):
+    """Draw a folder in a layout and convert it; give each image's lesions: class and mask."""
+    phantom.write(place / "raw", layout=layout, patients=2, long_side=192)
+    options = Options(labels="data", reader={"empty": "lesion-free"})
+    convert(folder.READER, place / "raw", out=place / "out", options=options, work=Work(workers=1))
+    content = panoptic.load(place / "out")
+    names = {category.id: category.name for category in content.things}
+    lesions = {}
+    for shown in content.images:
+        ids = content.ids_of(shown)
+        found = [(names[s.category_id], ids == s.id) for s in shown.segments if s.category_id in names]
+        lesions[shown.name] = sorted(found, key=lambda lesion: lesion[0])  # no two of an image have one class here
+    return lesions, {row["image_id"]: row for row in panoptic.load_cases(place / "out")}
+
+
+@pytest.mark.parametrize(
+    ("layout", "least"),
+    [("dicom-seg", 1.0), ("coco", 1.0), ("labelme", 0.98), ("cvat", 0.98), ("via", 0.98), ("table", 0.4)],
+)
+def test_the_same_lesions_come_out_of_every_layout(tmp_path, by_masks, layout, least):
+    (true, _), (found, cases) = by_masks, converted(tmp_path, layout)
+
+    assert len(true) >= 4
+    assert {name: [label for label, _ in found[name]] for name in true} == {
+        name: [label for label, _ in lesions] for name, lesions in true.items()
+    }
+    dice = [
+        2 * (mask & other).sum() / (mask.sum() + other.sum())
+        for name, lesions in true.items()
+        for (_, mask), (_, other) in zip(lesions, found[name], strict=True)
+    ]
+    assert min(dice) >= least
+    free = {name for name, row in cases.items() if row["lesion_free"] == "1"}
+    assert free == {name for name, lesions in found.items() if not lesions}
+    assert len({row["patient_id"] for row in cases.values()}) == 2
+    assert len(free) == (0 if layout == "dicom-seg" else 8 - len(true))

@@ -21,12 +21,10 @@ def match(path: str, images: Files) -> tuple[str, str]:
     The image is looked for beside the mask, then anywhere. In a folder `masks` the mask has the image's name, and a
     folder inside is a class: `masks/malignant/001.png`.
     """
-    parts = dirname(path).split("/")
-    named = _NAME.fullmatch(_stem(path))
-    if named is not None:
-        return images.find(named[1], beside=dirname(path)), (named[2] or "").strip(" _-")
-    last = max(place for place, part in enumerate(parts) if part.casefold() in _FOLDERS)
-    return images.find(_stem(path), beside="/".join(parts[:last])), " ".join(parts[last + 1 :])
+    parts, named = dirname(path).split("/"), _NAME.fullmatch(_stem(path))
+    name, label = (named[1], (named[2] or "").strip(" _-")) if named else (_stem(path), "")
+    last = max((place for place, part in enumerate(parts) if part.casefold() in _FOLDERS), default=len(parts))
+    return images.find(name, beside="/".join(parts[:last])), label or " ".join(parts[last + 1 :])
 
 
 def _stem(path: str) -> str:
