@@ -24,7 +24,7 @@ class Pseudonyms:
         """Give what outputs say in place of a text; nothing stays nothing."""
         if not self.key or not text:
             return text
-        return hmac.new(self.key, f"{kind}\0{text}".encode(), hashlib.sha256).hexdigest()[:16]
+        return hmac.new(self.key, f"{kind}\0{text}".encode(errors="surrogateescape"), hashlib.sha256).hexdigest()[:16]
 
     @property
     def fingerprint(self) -> str:
@@ -63,8 +63,8 @@ def _write_private(path: Path, text: str) -> None:
     beside = path.with_name(f"{path.name}.partial")
     try:
         beside.unlink(missing_ok=True)
-        with open(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(text.encode(errors="surrogateescape"))  # a file's name need not be UTF-8
         os.replace(beside, path)
     except OSError as error:
         raise MammoprepError(

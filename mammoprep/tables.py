@@ -227,7 +227,10 @@ def _sheet(names: Sequence[str], wanted: str) -> str:
 
 
 def _refuse_sheets(path: Path, names: Sequence[str], wanted: str) -> NoReturn:
-    raise MammoprepError(f"{path} has no sheet {wanted!r} among {', '.join(names)}. Use the workbook as released.")
+    listed = ", ".join(names)
+    if not wanted:
+        raise MammoprepError(f"{path} has the sheets {listed}. Save the one that is meant as a file of its own.")
+    raise MammoprepError(f"{path} has no sheet {wanted!r} among {listed}. Use the workbook as released.")
 
 
 def _text(cell: object) -> str:

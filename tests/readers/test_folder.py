@@ -17,7 +17,7 @@ from mammoprep.convert import Options, Work, convert
 from mammoprep.errors import MammoprepError
 from mammoprep.phantom import folder as phantom
 from mammoprep.pseudonyms import Pseudonyms, load_key
-from mammoprep.readers import folder
+from mammoprep.readers import cdd_cesm, folder
 from mammoprep.records import Box, Classes, MaskFile, Polygon, Record, Skipped
 
 KEYED = Pseudonyms(b"k" * 32)
@@ -459,3 +459,42 @@ def test_the_same_lesions_come_out_of_every_layout(tmp_path, by_masks, layout, l
     assert free == {name for name, lesions in found.items() if not lesions}
     assert len({row["patient_id"] for row in cases.values()}) == 2
     assert len(free) == (0 if layout == "dicom-seg" else 8 - len(true))
+
+
+def test_a_workbook_of_several_sheets_is_one_line(tmp_path):
+    book = openpyxl.Workbook()
+    book.create_sheet("second").append(("image",))
+    book.save(tmp_path / "who.xlsx")
+
+    with pytest.raises(MammoprepError, match="has the sheets Sheet, second. Save the one that is meant"):
+        read(image(tmp_path, "a.png"))
+
+
+MINI = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "cdd-cesm-mini"
+
+
+@pytest.mark.skipif(not MINI.is_dir(), reason="the real test files are not beside the project")
+def test_every_row_of_a_real_via_table_is_accounted_for(tmp_path):
+    for path in (*MINI.glob("*/*.jpg"), *MINI.glob("*.csv")):
+        target = tmp_path / path.relative_to(MINI)
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    records, skipped, classes = read(tmp_path, patient=r"(P\d+)_")
+    of_the_release = [item for item in cdd_cesm.read(MINI) if isinstance(item, Record)]
+
+    outlines = {record.image_id: [finding.shape for finding in record.findings] for record in records}
+    assert outlines == {record.image_id: [finding.shape for finding in record.findings] for record in of_the_release}
+    repeated = [item for item in skipped if item[2] == "the outline repeats an earlier one of the image"]
+    assert sum(map(len, outlines.values())) + len(repeated) == 532
+    assert (len(records), len(repeated), len(skipped), classes) == (143, 4, 4 + 48, ("lesion",))
+
+
+def test_a_file_name_that_is_no_utf_8_has_a_pseudonym_too(tmp_path):
+    root = image(tmp_path / "raw", "a.png")
+    name = b"m\xfcller.png".decode(errors="surrogateescape")
+    (root / "a.png").rename(root / name)
+    folder.write_links(root, tmp_path / "links.csv", KEYED)
+
+    assert (
+        tmp_path / "links.csv"
+    ).read_bytes() == f"pseudonym,file\n{KEYED.of('file', name)},".encode() + b"m\xfcller.png\n"
