@@ -1,4 +1,4 @@
-"""Radiologists' outlines drawn as boolean masks: polygon, ellipse, stroke."""
+"""Radiologists' outlines drawn as boolean masks: polygon, ellipse, stroke, run lengths, and unions of them."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mammoprep.errors import MammoprepError
-from mammoprep.records import Ellipse, Outline, PointXY, Polygon, Stroke
+from mammoprep.records import Ellipse, Outline, PointXY, Polygon, RunLengths, Stroke, Union
 
 Mask = NDArray[np.bool_]
 """A boolean mask (H, W)."""
@@ -22,8 +22,15 @@ def draw(outline: Outline, *, height: int, width: int) -> Mask:
     What leaves the image is clipped. Polygons follow the even-odd rule; one with fewer than three distinct points is a
     stroke of width 1. An outline too thin to hold a pixel centre takes the pixels under its points (an ellipse's: its
     centre), so no lesion vanishes. Raises MammoprepError for an outline without points, with a negative radius or
-    width, or with coordinates that are no numbers.
+    width, or with coordinates that are no numbers, and for run lengths of another size or sum than the image's.
     """
+    if isinstance(outline, RunLengths):
+        return _decode(outline, height=height, width=width)
+    if isinstance(outline, Union):
+        union = np.zeros((height, width), dtype=np.bool_)
+        for part in outline.parts:
+            union |= draw(part, height=height, width=width)
+        return union
     points = _points(outline)
     frame = np.zeros((height, width), dtype=np.bool_)
     drawn = [_fill(frame, crossings) for crossings in _shapes(outline, height=height)]
@@ -34,7 +41,38 @@ def draw(outline: Outline, *, height: int, width: int) -> Mask:
     return frame
 
 
-def _points(outline: Outline) -> Sequence[PointXY]:
+def _decode(code: RunLengths, *, height: int, width: int) -> Mask:
+    """Lay runs of 0 and 1 in turn down the columns."""
+    if code.size != (height, width):
+        raise MammoprepError(f"The run-length code is of an image of {code.size[0]}x{code.size[1]} pixels.")
+    counts = _unpack(code.counts) if isinstance(code.counts, str) else np.array(code.counts, dtype=np.int64)
+    if counts.size == 0 or counts.min() < 0 or counts.max() > height * width or counts.sum() != height * width:
+        raise MammoprepError("The run lengths do not add up to the image's pixels.")
+    runs = np.repeat(np.arange(counts.size) % 2 == 1, counts)
+    return np.ascontiguousarray(runs.reshape(width, height).T)
+
+
+def _unpack(text: str) -> NDArray[np.int64]:
+    """Give the run lengths that COCO packs into text (maskApi.c, rleToString).
+
+    Each character but 48 is 5 bits of a number, the low ones first, bit 5 says that more follow, bit 4 of the last is
+    the sign. From the fourth on a number is the difference to the run length two before it.
+    """
+    digits = np.frombuffer(text.encode("latin-1", "replace"), dtype=np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(digits & 32 == 0)
+    lengths = np.diff(ends, prepend=-1)
+    whole = ends.size > 0 and ends[-1] == digits.size - 1
+    if not whole or digits.min() < 0 or digits.max() > 63 or lengths.max() > 7:
+        raise MammoprepError("The run-length code is damaged.")
+    places = np.arange(digits.size) - np.repeat(ends + 1 - lengths, lengths)
+    numbers = np.add.reduceat((digits & 31) << (5 * places), ends + 1 - lengths)
+    numbers -= np.where(digits[ends] & 16, 1 << (5 * lengths), 0)
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers
+
+
+def _points(outline: Polygon | Ellipse | Stroke) -> Sequence[PointXY]:
     """Give the points an outline is made of, once all its numbers are known to be usable."""
     if isinstance(outline, Ellipse):
         points: Sequence[PointXY] = ((outline.cx, outline.cy),)
@@ -52,7 +90,7 @@ def _points(outline: Outline) -> Sequence[PointXY]:
     return points
 
 
-def _shapes(outline: Outline, *, height: int) -> Iterator[Crossings]:
+def _shapes(outline: Polygon | Ellipse | Stroke, *, height: int) -> Iterator[Crossings]:
     """Yield the crossings of the simple shapes whose union an outline is."""
     match outline:
         case Ellipse():

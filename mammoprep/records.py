@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
-from typing import Literal
+from typing import Any, Literal
 
 Stage = Literal["table", "selection", "image", "finding"]
 """Where something was left out: a row of a table; an image that the options did not ask for; an image file that could
@@ -49,7 +49,41 @@ class Stroke:
     width: float
 
 
-Outline = Polygon | Ellipse | Stroke
+@dataclass(frozen=True, slots=True)
+class RunLengths:
+    """COCO's run-length code of a mask of `size` (height, width): runs of 0 and 1 in turn, down the columns.
+
+    `counts` are their lengths, or the ASCII text that packs them.
+    """
+
+    size: tuple[int, int]
+    counts: str | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """All that lies in one of several outlines."""
+
+    parts: tuple["Outline", ...]
+
+
+Outline = Polygon | Ellipse | Stroke | RunLengths | Union
+
+
+@dataclass(frozen=True, slots=True)
+class PanopticSegment:
+    """A segment of a panoptic PNG, whose path is relative to the raw folder: where R + 256·G + 65536·B is `id`."""
+
+    source: str
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFrames:
+    """A segment of a DICOM SEG, whose path is relative to the raw folder: all that lies in its `frames`, from 0."""
+
+    source: str
+    frames: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +112,15 @@ class Finding:
     """One lesion of one image.
 
     `label` is its class under the chosen scheme, None where the scheme has none (it is then listed, not drawn);
-    `source` says where it stands, such as `finding_annotations.csv row 17`; `attributes` are the data set's own facts.
+    `source` says where it stands, such as `finding_annotations.csv row 17`; `attributes` are the data set's own facts;
+    `made` says how its mask was made, where that happened before (`pseudo_mask` of segments_info).
     """
 
-    shape: Box | Outline | MaskFile
+    shape: Box | Outline | MaskFile | PanopticSegment | SegmentFrames
     label: str | None
     source: str
     attributes: Mapping[str, str | int | float | list[str]] = field(default_factory=dict)
+    made: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +132,9 @@ class Record:
     (height, width) in native pixels as the tables state it, to be checked against the file; None where they do not.
     `pixel_spacing_mm` is what the data set's documentation says, for files that do not say it themselves.
     `regions` are outlines of what is no finding, by stuff class, such as `pectoral muscle`.
+    `number` is the integer image id, where the data set has one; 0 gives it by the order of the sources. `given` are
+    cells of cases.csv that hold whatever the file says: its source, if that must not be shown, or all of an image that
+    was converted before.
     """
 
     source: str
@@ -110,7 +149,14 @@ class Record:
     size: tuple[int, int] | None = None
     pixel_spacing_mm: float | None = None
     findings: tuple[Finding, ...] = ()
-    regions: Mapping[str, tuple[Outline, ...]] = field(default_factory=dict)
+    regions: Mapping[str, tuple[Outline | PanopticSegment, ...]] = field(default_factory=dict)
+    number: int = 0
+    given: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """Give what outputs call the image's file."""
+        return self.given.get("source", self.source)
 
 
 def stays_inside(source: str) -> bool:
@@ -129,13 +175,22 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class Classes:
+    """The class names in category order, where not the reader but the raw folder decides them."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Reader:
     """How one data set is read.
 
     `labels` maps each label scheme to its class names in category order, the default scheme first. `markers` are names
     in the raw folder by which the data set is recognised. `tables(root)` gives the annotation files that are read.
     `read(root, labels=…)` yields one Record an image, and a Skipped for whatever belongs to no record; it opens no
-    pixels. What further options a data set has (`modality`, `normals`), `read` takes by keyword.
+    pixels. What further options a data set has (`modality`, `normals`), `read` takes by keyword. Where the raw folder
+    itself decides the classes it yields Classes once, which hold in place of `labels`. `called` gives what outputs call
+    a path of the raw folder, where the path may name a patient.
     """
 
     name: str
@@ -143,4 +198,5 @@ class Reader:
     labels: Mapping[str, tuple[str, ...]]
     markers: tuple[str, ...]
     tables: Callable[[Path], tuple[Path, ...]]
-    read: Callable[..., Iterator[Record | Skipped]]
+    read: Callable[..., Iterator[Record | Skipped | Classes]]
+    called: Callable[[str], str] = str

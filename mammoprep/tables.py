@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -34,10 +34,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows of a table, and those that cannot be read as rows."""
+    """The rows of a table, and those that cannot be read as rows; `header` are all its columns, as it spells them."""
 
     rows: tuple[Row, ...]
     skipped: tuple[Skipped, ...]
+    header: tuple[str, ...] = ()
+
+    def has(self, column: str) -> bool:
+        """Tell whether there is a column of that name."""
+        return _place(self.header, column) is not None
 
 
 def find(root: Path, name: str) -> Path | None:
@@ -91,7 +96,7 @@ def load(path: Path, *, columns: Sequence[str], optional: Sequence[str] = (), sh
     header = filled[0][1]
     _check_columns(path, header, columns)
     places = {column: _place(header, column) for column in (*columns, *optional)}
-    return _table(path.name, filled[1:], places=places, width=len(header))
+    return replace(_table(path.name, filled[1:], places=places, width=len(header)), header=tuple(header))
 
 
 def keyed(
@@ -239,7 +244,10 @@ def _sheet(names: Sequence[str], wanted: str) -> str:
 
 
 def _refuse_sheets(path: Path, names: Sequence[str], wanted: str) -> NoReturn:
-    raise MammoprepError(f"{path} has no sheet {wanted!r} among {', '.join(names)}. Use the workbook as released.")
+    listed = ", ".join(names)
+    if not wanted:
+        raise MammoprepError(f"{path} has the sheets {listed}. Save the one that is meant as a file of its own.")
+    raise MammoprepError(f"{path} has no sheet {wanted!r} among {listed}. Use the workbook as released.")
 
 
 def _text(cell: object) -> str:

@@ -4,14 +4,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-def run(name: str, out: Path) -> str:
+def run(name: str, *folders: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / name, out], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-W", "error", EXAMPLES / name, *folders],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -38,6 +44,14 @@ def test_train_gpu_says_in_one_line_that_there_is_no_gpu(monkeypatch):
     done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert "no CUDA GPU" in done.stderr
+
+
+def test_my_reader(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    cv2.imwrite(str(raw / "a.png"), np.pad(np.full((40, 20), 90, dtype=np.uint8), ((0, 0), (0, 20))))
+    (raw / "boxes.csv").write_text("file,patient,grade,x0,y0,x1,y1\na.png,p1,high,2,5,15,25\n")
+    assert "Summary(images=1, patients=1, findings={'low': 0, 'high': 1}" in run("my_reader.py", raw, tmp_path / "out")
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

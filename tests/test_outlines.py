@@ -6,10 +6,11 @@ import pytest
 import shapely
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
 
 from mammoprep.errors import MammoprepError
 from mammoprep.outlines import draw
-from mammoprep.records import Ellipse, Polygon, Stroke
+from mammoprep.records import Ellipse, Polygon, RunLengths, Stroke, Union
 
 modest = settings(max_examples=60, deadline=None)
 
@@ -199,3 +200,47 @@ def test_polygon_of_whole_numbers_looks_the_same_everywhere(ring, dx, dy):
     here = draw(Polygon(tuple(ring)), height=21, width=21)
     there = draw(Polygon(tuple((x + dx, y + dy) for x, y in ring)), height=dy + 21, width=dx + 21)
     assert np.array_equal(there[dy:, dx:], here)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_run_lengths_are_read_as_pycocotools_writes_them(seed):
+    rng = np.random.default_rng(seed)
+    height, width = (int(side) for side in rng.integers(1, 50, size=2))
+    mask = rng.random((height, width)) < (0.0, 0.03, 0.5, 0.97, 1.0)[seed % 5]
+    code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+
+    assert np.array_equal(draw(RunLengths((height, width), code["counts"].decode()), height=height, width=width), mask)
+
+
+def test_run_lengths_go_down_the_columns():
+    assert draw(RunLengths((2, 3), (1, 2, 3)), height=2, width=3).tolist() == [
+        [False, True, False],
+        [True, False, False],
+    ]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        RunLengths((3, 2), (1, 2, 3)),
+        RunLengths((2, 3), (1, 2, 4)),
+        RunLengths((2, 3), (1, -2, 7)),
+        RunLengths((2, 3), ()),
+        RunLengths((2, 3), ""),
+        RunLengths((2, 3), "P"),
+        RunLengths((2, 3), "oooooooooo0"),
+        RunLengths((2, 3), "\u20ac"),
+        RunLengths((2, 3), "0123"),
+    ],
+)
+def test_damaged_run_lengths_are_refused(code):
+    with pytest.raises(MammoprepError, match="run"):
+        draw(code, height=2, width=3)
+
+
+def test_a_union_is_all_that_lies_in_a_part():
+    left, right = Ellipse(1.5, 1.5, 1.2, 1.2), Ellipse(4.5, 1.5, 1.2, 1.2)
+    both = draw(Union((left, right)), height=3, width=6)
+
+    assert np.array_equal(both, draw(left, height=3, width=6) | draw(right, height=3, width=6))
+    assert both.sum() == 10

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mammoprep.cli import console
+from mammoprep.cli.plugins import WithPlugins
 from mammoprep.errors import MammoprepError
 
 if TYPE_CHECKING:
     from mammoprep.convert import Options, Summary, Work
+    from mammoprep.records import Reader
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=WithPlugins, no_args_is_help=True)
 
 MOST_REASONS = 10
 """Reasons of a stage that the table shows; skipped.csv has all."""
@@ -23,6 +25,11 @@ MOST_REASONS = 10
 Raw = Annotated[Path, typer.Argument(metavar="RAW", help="Raw folder, as downloaded. Only read.", show_default=False)]
 Out = Annotated[
     Path, typer.Argument(metavar="OUT", help="DATASET folder to write: whole or not at all.", show_default=False)
+]
+
+Patient = Annotated[
+    str,
+    typer.Option(metavar="REGEX", help="Finds the patient in an image's path: the first group.", show_default=False),
 ]
 
 
@@ -72,7 +79,7 @@ class Common:
     max_skipped: Annotated[int, _run("Exit with 1 when more image files than this were skipped.", min=0)] = 0
     json: console.Json = False
 
-    def options(self, labels: str, own: Mapping[str, str | bool]) -> "Options":
+    def options(self, labels: str, own: Mapping[str, str | bool | tuple[str, ...]]) -> "Options":
         """Give what decides the result."""
         from mammoprep.convert import RECIPES, Options
 
@@ -217,11 +224,80 @@ def cbis_ddsm(
     return _convert_with("cbis-ddsm", raw, out=out, options=common.options(labels, {}), common=common)
 
 
-def _convert_with(name: str, raw: Path, *, out: Path, options: "Options", common: Common) -> int:
+@app.command("folder")
+@_with_common
+def folder(
+    raw: Raw,
+    out: Out,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WHAT=NAME", help="Name a table's column, as patient=PatID; again for more."),
+    ] = None,
+    classes: Annotated[str, typer.Option(help="Classes to take, in this order.", show_default="all that occur")] = "",
+    patient: Patient = "",
+    empty: Annotated[
+        Literal["leave-out", "lesion-free"], typer.Option(help="What a named image without outlines is.")
+    ] = "leave-out",
+    key: Annotated[
+        Path | None,
+        typer.Option(help="File of the key of the pseudonyms; made where it is not.", show_default="OUT.key"),
+    ] = None,
+    plain_names: Annotated[bool, typer.Option("--plain-names", help="Write patients and paths as they are.")] = False,
+    *,
+    common: Common,
+) -> int:
+    """Your own folder: images in any tree, with tables, masks, DICOM SEG, LabelMe, CVAT, VIA or COCO files."""
+    from mammoprep import pseudonyms
+    from mammoprep.readers import READERS, check_root
+    from mammoprep.readers.folder import keyed, write_links
+
+    check_root(READERS["folder"], raw)
+    path, names, is_new = key or out.with_name(f"{out.name}.key"), pseudonyms.PLAIN, False
+    if not (plain_names or common.dry_run):
+        for place, kind in ((raw, "RAW"), (out, "OUT")):
+            if path.resolve().is_relative_to(place.resolve()):
+                raise MammoprepError(f"The key {path} would lie in {kind}, which may be passed on. Name another place.")
+        is_new, names = not path.exists(), pseudonyms.load_key(path)
+    own: dict[str, str | tuple[str, ...]] = {
+        "column": tuple(column or ()),
+        "classes": classes,
+        "patient": patient,
+        "empty": empty,
+    }
+    options = common.options("data", {**own, "key": names.fingerprint})
+    try:
+        code = _convert_with(keyed(names), raw, out=out, options=options, common=common)
+    except MammoprepError:
+        if is_new and not out.with_name(f"{out.name}.partial").exists():  # which --resume would go on with
+            path.unlink()
+        raise
+    if names.key:
+        links = path.with_name(f"{path.name}.csv")
+        write_links(raw, links, names)
+        console.note(f"Patients and paths are pseudonyms. {path} and {links} lead back: keep them in the house.")
+    return code
+
+
+@app.command("coco")
+@_with_common
+def coco(
+    raw: Raw,
+    out: Out,
+    patient: Patient = "",
+    pectoral: Annotated[bool, typer.Option("--pectoral", help="Take the stuff class pectoral muscle over.")] = False,
+    *,
+    common: Common,
+) -> int:
+    """COCO instances or panoptic segments from any tool, or a DATASET."""
+    own: dict[str, str | bool | tuple[str, ...]] = {"patient": patient, "pectoral": pectoral}
+    return _convert_with("coco", raw, out=out, options=common.options("data", own), common=common)
+
+
+def _convert_with(reader: "str | Reader", raw: Path, *, out: Path, options: "Options", common: Common) -> int:
     from mammoprep import convert
     from mammoprep.readers import READERS, check_root
 
-    reader = READERS[name]
+    reader = READERS[reader] if isinstance(reader, str) else reader
     check_root(reader, raw)
     if common.dry_run:
         summary = convert.preview(reader, raw, options=options)

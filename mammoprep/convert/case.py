@@ -15,7 +15,7 @@ from mammoprep.convert.options import Options
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Category, Ids, Image, Mask, Segment
 from mammoprep.pixels import Facts, Grey, PixelError
-from mammoprep.records import Box, Finding, MaskFile, Outline, Record, Skipped
+from mammoprep.records import Box, Finding, MaskFile, Outline, PanopticSegment, Record, SegmentFrames, Skipped
 
 COLUMNS = (
     *("image_id", "patient_id", "study_id", "laterality", "view", "density", "split", "native_height", "native_width"),
@@ -89,18 +89,19 @@ def make(record: Record, *, number: int, job: Job) -> Case:
     cv2.setNumThreads(1)  # the images are what runs in parallel
     try:
         grey = _read(record, root=job.root, window=job.options.window)
-    except PixelError as error:
-        return Case(number, (Skipped(record.source, "image", str(error)),))
-    grid = layers.fit(*grey.pixels.shape, long_side=job.options.long_side)
+        grid = layers.fit(*grey.pixels.shape, long_side=job.options.long_side)
+        regions = {name: _union(outlined, grid, root=job.root) for name, outlined in record.regions.items()}
+    except MammoprepError as error:
+        return Case(number, (Skipped(record.shown, "image", str(error)),))
     has_box = any(isinstance(finding.shape, Box) for finding in record.findings)
-    breast = anatomy.breast(grey.pixels) if has_box or "breast" in job.options.stuff else None
+    wanted = "breast" in job.options.stuff and "breast" not in record.regions
+    breast = anatomy.breast(grey.pixels) if has_box or wanted else None
     drawn = [_draw(finding, grey, breast=breast, grid=grid, job=job) for finding in record.findings]
     lesions = [item for item in drawn if isinstance(item, _Lesion)]
     ids, visible = _lay(lesions, grid)
     shown = [(lesion, layer) for lesion, layer in zip(lesions, visible, strict=True) if layer]
     segments = [_thing(i, lesion, layer, job=job) for i, (lesion, layer) in enumerate(shown, start=1)]
-    regions = {name: _union(outlined, grid) for name, outlined in record.regions.items()}
-    segments += _fill_stuff(ids, regions if breast is None else regions | {"breast": breast}, grid=grid, job=job)
+    segments += _fill_stuff(ids, regions if breast is None else {"breast": breast} | regions, grid=grid, job=job)
     stored, name = layers.resize_image(grey.pixels, grid, bits=job.options.bits), f"{record.image_id}.png"
     panoptic.write_png(job.out / "images" / name, stored)
     panoptic.write_ids(job.out / "panoptic" / name, ids)
@@ -134,13 +135,36 @@ def _draw(finding: Finding, grey: Grey, *, breast: Mask | None, grid: Grid, job:
         elif isinstance(finding.shape, MaskFile):
             mask, how["mask_file"] = mask_file.read(finding.shape, root=job.root, size=grey.pixels.shape)
         else:
-            mask = outlines.draw(finding.shape, height=grid.native_height, width=grid.native_width)
+            mask = _outlined(finding.shape, grid, root=job.root)
     except MammoprepError as error:
         return Skipped(finding.source, "finding", str(error))
     whole = layers.shrink(mask, grid)
     if whole is None:
         return Skipped(finding.source, "finding", "nothing of the outline lies inside the image")
+    # What is known of how the mask was made, from an earlier conversion or instead of a path, holds.
+    how |= {key: {**how.get(key, {}), **facts} for key, facts in finding.made.items()}
     return _Lesion(finding, whole, how)
+
+
+def _outlined(outline: Outline | PanopticSegment | SegmentFrames, grid: Grid, *, root: Path) -> Mask:
+    """Draw an outline, or take a segment of a panoptic PNG or a DICOM SEG, at native resolution."""
+    mask: Mask
+    if isinstance(outline, PanopticSegment):
+        kind, mask = "panoptic PNG", panoptic.read_ids(pixels.locate(root, outline.source)) == outline.id
+    elif isinstance(outline, SegmentFrames):
+        kind, mask = "DICOM SEG", pixels.read_frames(pixels.locate(root, outline.source), outline.frames)
+    else:
+        return outlines.draw(outline, height=grid.native_height, width=grid.native_width)
+    if mask.shape != (grid.native_height, grid.native_width):
+        raise PixelError(f"the {kind} has {mask.shape[0]}x{mask.shape[1]} pixels, unlike the image")
+    return mask
+
+
+def _union(outlined: Sequence[Outline | PanopticSegment], grid: Grid, *, root: Path) -> Mask:
+    mask = np.zeros((grid.native_height, grid.native_width), dtype=np.bool_)
+    for outline in outlined:
+        mask |= _outlined(outline, grid, root=root)
+    return mask
 
 
 def no_class(finding: Finding, labels: str) -> Skipped:
@@ -197,13 +221,6 @@ def _instance(lesion: _Lesion, *, number: int, grid: Grid, job: Job) -> dict[str
     }
 
 
-def _union(outlined: Sequence[Outline], grid: Grid) -> Mask:
-    mask = np.zeros((grid.native_height, grid.native_width), dtype=np.bool_)
-    for outline in outlined:
-        mask |= outlines.draw(outline, height=grid.native_height, width=grid.native_width)
-    return mask
-
-
 def _fill_stuff(ids: Ids, regions: Mapping[str, Mask], *, grid: Grid, job: Job) -> list[Segment]:
     """Label what no finding covers, in place: each class asked for where its native mask lies, then background."""
     segments: list[Segment] = []
@@ -228,4 +245,8 @@ def _row(record: Record, facts: Facts, *, grid: Grid, findings: int) -> dict[str
         *(grid.native_height, grid.native_width, 0, 0, grid.scale_x, grid.scale_y),
         *("" if spacing is None else spacing, facts.manufacturer, findings, int(record.lesion_free), record.source),
     )
-    return dict(zip(COLUMNS, values, strict=True))
+    row = dict(zip(COLUMNS, values, strict=True)) | dict(record.given)
+    if grid.is_smaller and "scale_x" in record.given:  # it was made smaller before
+        row["scale_x"] = float(record.given["scale_x"]) * grid.scale_x
+        row["scale_y"] = float(record.given["scale_y"]) * grid.scale_y
+    return row

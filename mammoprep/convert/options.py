@@ -33,7 +33,7 @@ class Options:
     stuff: tuple[str, ...] = STUFF
     window: str = "auto"
     recipe: Recipe = PAPER
-    reader: Mapping[str, str | bool] = field(default_factory=dict)
+    reader: Mapping[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
     limit: int | None = None
 
     def __post_init__(self) -> None:

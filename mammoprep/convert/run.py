@@ -17,7 +17,7 @@ from mammoprep.convert.options import Existing, Options, Work
 from mammoprep.convert.summary import Summary
 from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
 from mammoprep.pixels import PixelError
-from mammoprep.records import Finding, MaskFile, Reader, Record, Skipped
+from mammoprep.records import Classes, Finding, MaskFile, Reader, Record, Skipped
 
 FORMAT = 1
 """Version of the DATASET's layout."""
@@ -42,9 +42,9 @@ def convert(reader: Reader, root: Path, *, out: Path, options: Options, work: Wo
     header = _header(reader, root, options)
     if work.existing == "resume" and is_complete(out):
         return _read_counts(out, header)
-    categories = panoptic.make_categories(reader.labels[options.labels], options.stuff_classes)
     with _journal(out, header=header, existing=work.existing) as journal:
-        records, skipped = _read_tables(reader, root, options)
+        records, skipped, classes = _read_tables(reader, root, options)
+        categories = panoptic.make_categories(classes, options.stuff_classes)
         _make_cases(records, Job(root, journal.path.parent, options, categories), journal=journal, work=work)
         cases = _cases(journal)
         skipped += [item for case in cases for item in case.skipped]
@@ -59,18 +59,18 @@ def convert(reader: Reader, root: Path, *, out: Path, options: Options, work: Wo
 def preview(reader: Reader, root: Path, *, options: Options) -> Summary:
     """Count what `convert` would find, from the tables and the presence of the files; nothing is written."""
     _header(reader, root, options)
-    records, skipped = _read_tables(reader, root, options)
+    records, skipped, classes = _read_tables(reader, root, options)
     present = []
     for record in records:
         try:
             pixels.locate(root, record.source)
         except PixelError as error:
-            skipped.append(Skipped(record.source, "image", str(error)))
+            skipped.append(Skipped(record.shown, "image", str(error)))
         else:
             left_out = [(item, _unusable(item, root, options)) for item in record.findings]
             present.append(replace(record, findings=tuple(item for item, reason in left_out if reason is None)))
             skipped += [reason for _, reason in left_out if reason]
-    return summary.of_records(present, classes=reader.labels[options.labels], skipped=skipped)
+    return summary.of_records(present, classes=classes, skipped=skipped)
 
 
 def _unusable(finding: Finding, root: Path, options: Options) -> Skipped | None:
@@ -103,7 +103,8 @@ def _header(reader: Reader, root: Path, options: Options) -> dict[str, Any]:
         raise UnknownNameError(options.labels, kind=f"label scheme of {reader.title}", known=reader.labels)
     if not root.is_dir():
         raise MissingFileError(root, hint=f"Name the raw folder of {reader.title}.")
-    inputs = {path.relative_to(root).as_posix(): panoptic.file_hash(path) for path in sorted(reader.tables(root))}
+    paths = {path.relative_to(root).as_posix(): path for path in reader.tables(root)}
+    inputs = {reader.called(name): panoptic.file_hash(path) for name, path in sorted(paths.items())}
     header = {
         "format": FORMAT,
         "dataset": reader.name,
@@ -125,18 +126,20 @@ def _read_counts(out: Path, header: dict[str, Any]) -> Summary:
     return Summary(**counts)
 
 
-def _read_tables(reader: Reader, root: Path, options: Options) -> tuple[list[Record], list[Skipped]]:
-    """Give the records in the order of their numbers, and what belongs to none."""
-    records, skipped = [], []
+def _read_tables(reader: Reader, root: Path, options: Options) -> tuple[list[Record], list[Skipped], tuple[str, ...]]:
+    """Give the records in the order of their numbers, what belongs to none, and the classes."""
+    records, skipped, classes = [], [], reader.labels[options.labels]
     for item in reader.read(root, labels=options.labels, **options.reader):
         if isinstance(item, Record):
             records.append(item)
+        elif isinstance(item, Classes):
+            classes = item.names
         else:
             skipped.append(item)
     if len({record.image_id for record in records}) < len(records):
         raise MammoprepError(f"{root}: its tables give one image_id to two files. Correct them.")
-    records.sort(key=lambda record: record.source)
-    return records[: options.limit], skipped
+    records.sort(key=lambda record: (record.number, record.source))
+    return records[: options.limit], skipped, classes
 
 
 @contextmanager
@@ -177,7 +180,8 @@ def _make_cases(records: list[Record], job: Job, *, journal: Journal, work: Work
     for folder in ("images", "panoptic"):
         (job.out / folder).mkdir(exist_ok=True)
     done = {case.number for case in _cases(journal) if _is_written(case, job.out)}
-    tasks = [(number, record) for number, record in enumerate(records, start=1) if number not in done]
+    numbered = [(record.number or place, record) for place, record in enumerate(records, start=1)]
+    tasks = [(number, record) for number, record in numbered if number not in done]
     count = min(work.workers or workers.count(len(tasks)), max(1, len(tasks)))
     report = work.on_progress or (lambda done, total: None)
     report(len(done), len(records))

@@ -58,8 +58,11 @@ def write(path: Path, pixels: NDArray[np.uint16], *, view: View) -> None:
         content.save_as(path, enforce_file_format=False)
 
 
-def write_plain(path: Path, pixels: NDArray[Any], *, attributes: Mapping[str, Any]) -> None:
-    """Write unsigned stored values (H, W) of 8 or 16 bits, MONOCHROME2, uncompressed, and what else is given."""
+def write_plain(path: Path, pixels: NDArray[Any], *, attributes: Mapping[str, Any], data: bytes = b"") -> None:
+    """Write unsigned stored values (H, W) of 8 or 16 bits, MONOCHROME2, uncompressed, and what else is given.
+
+    `data` is the pixel data where it is not that of `pixels`, such as a segmentation's bits.
+    """
     bits = 8 * pixels.itemsize
     content = Dataset()
     content.SOPClassUID, content.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid(entropy_srcs=[path.name])
@@ -68,7 +71,7 @@ def write_plain(path: Path, pixels: NDArray[Any], *, attributes: Mapping[str, An
     content.BitsAllocated, content.BitsStored, content.HighBit = bits, bits, bits - 1
     for keyword, value in attributes.items():
         setattr(content, keyword, value)
-    content.PixelData = pixels.tobytes() + bytes(pixels.nbytes % 2)
+    content.PixelData = data or pixels.tobytes() + bytes(pixels.nbytes % 2)
     content["PixelData"].VR = "OB" if bits == 8 else "OW"
     content.file_meta = FileMetaDataset()
     content.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

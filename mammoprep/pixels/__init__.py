@@ -9,11 +9,28 @@ from numpy.typing import NDArray
 
 from mammoprep.pixels import dicom, picture, pixel_data
 from mammoprep.pixels.dicom import Facts, read_facts
+from mammoprep.pixels.identity import Identity, identify
+from mammoprep.pixels.segmentation import Segmented, read_frames, read_segments
 from mammoprep.pixels.stored import MAX_PIXELS, PixelError
 from mammoprep.pixels.tones import check_window, render
 from mammoprep.records import stays_inside
 
-__all__ = ["MAX_PIXELS", "Facts", "Grey", "PixelError", "check_window", "locate", "read", "read_facts", "read_values"]
+__all__ = [
+    "MAX_PIXELS",
+    "Facts",
+    "Grey",
+    "Identity",
+    "PixelError",
+    "Segmented",
+    "check_window",
+    "identify",
+    "locate",
+    "read",
+    "read_facts",
+    "read_frames",
+    "read_segments",
+    "read_values",
+]
 
 _ENVELOPED = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03"  # CMS enveloped data (RFC 5652): an encrypted file
 

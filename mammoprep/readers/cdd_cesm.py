@@ -13,8 +13,8 @@ Labels    An outline has no class of its own: it takes that of its image, from t
 Images    Those with outlines; with `normals` also those labelled Normal without outlines, as lesion-free. An abnormal
           image without outlines is never used. A Normal image with outlines (8) is never lesion-free; under
           `pathology` its outlines have no class. Normal is the follow-up's word: 15 such images have BI-RADS 3 to 6.
-Shapes    Polygon, ellipse, circle; a point becomes a disc of POINT_DIAMETER. A polyline whose ends nearly meet is an
-          outline drawn with another tool (all ten of the release) and is filled; any other is drawn LINE_WIDTH wide.
+Shapes    Polygon, ellipse, circle; a point becomes a disc of 20 pixels. A polyline whose ends nearly meet is an
+          outline drawn with another tool (all ten of the release) and is filled; any other is drawn 20 pixels wide.
           Outlines may leave the image. Exact repeats within an image are left out (6).
 Quirks    The column Type says CESM where the names say CM; the names hold, for patient, side and view too. Five names
           of the workbook end with a blank. P99_L_*_MLO_2 and P281_L_*_MLO2 are second exposures: the workbook has
@@ -22,16 +22,15 @@ Quirks    The column Type says CESM where the names say CM; the names hold, for 
 Citation  Khaled et al., Scientific Data 9 (2022), doi 10.1038/s41597-022-01238-0.
 """
 
-import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mammoprep.errors import MissingFileError, UnknownNameError
-from mammoprep.records import Ellipse, Finding, Outline, PointXY, Polygon, Reader, Record, Skipped, Stroke
+from mammoprep.exports.via import outline_of
+from mammoprep.records import Finding, Outline, Reader, Record, Skipped, Stroke
 from mammoprep.tables import Row, find, load, number, same
 
 OUTLINES = ("Radiology_hand_drawn_segmentations_v2.csv", "Radiology_hand_drawn_segmentations.csv")
@@ -40,15 +39,6 @@ WORKBOOK = ("Radiology manual annotations.xlsx", "Radiology manual annotations.c
 FOLDERS = {"DM": "Low energy images of CDD-CESM", "CM": "Subtracted images of CDD-CESM"}
 MODALITIES = {"both": ("DM", "CM"), "low-energy": ("DM",), "subtracted": ("CM",)}
 LABELS = {"pathology": ("benign", "malignant"), "birads": tuple(f"BI-RADS {value}" for value in range(1, 7))}
-
-POINT_DIAMETER = 20.0
-"""Native pixels, as the release's smallest circles: a point marks one calcification beside circled ones."""
-LINE_WIDTH = 20.0
-"""Native pixels."""
-RING_GAP = 0.125
-"""A polyline is a ring where its ends are nearer than this share of its length; the release's reach 0.104."""
-FARTHEST = 1e6
-"""Native pixels: a coordinate beyond is a slip."""
 
 _PATHOLOGY = "Pathology Classification/ Follow up"
 _OPTIONAL = ("Breast density (ACR)", "ACR", "Findings", "Tags", "Patient_ID", "Side", "View")
@@ -199,7 +189,7 @@ def _outlined(image: _Image, row: Row, *, labels: str) -> Iterator[Record | Skip
     label = _label(row, labels)
     for region in image.regions:
         try:
-            shape, outline = _outline(region["region_shape_attributes"])
+            shape, outline = outline_of(region["region_shape_attributes"])
         except ValueError as error:
             yield Skipped(region.where, "finding", str(error))
             continue
@@ -250,57 +240,6 @@ def _record(image: _Image, row: Row, *, findings: Iterable[Finding] = (), lesion
         lesion_free=lesion_free,
         findings=tuple(findings),
     )
-
-
-def _outline(cell: str) -> tuple[str, Outline]:
-    """Give the name and the outline of a VIA shape; a ValueError says why it cannot be drawn."""
-    try:
-        shape = json.loads(cell)
-    except (ValueError, RecursionError):
-        raise ValueError("the shape is not JSON") from None
-    if not isinstance(shape, dict):
-        raise ValueError("the shape is not a JSON object")
-    name = shape.get("name")
-    if name in ("polygon", "polyline"):
-        points = _points(shape)
-        if name == "polyline" and not _is_ring(points):
-            return name, Stroke(points, LINE_WIDTH)
-        if len(set(points)) < 3:
-            raise ValueError("the polygon has fewer than three points")
-        return name, Polygon(points)
-    if name == "point":
-        return name, Stroke(((_value(shape, "cx"), _value(shape, "cy")),), POINT_DIAMETER)
-    if name in ("circle", "ellipse"):
-        rx, ry = (_value(shape, key) for key in (("r", "r") if name == "circle" else ("rx", "ry")))
-        if rx <= 0 or ry <= 0:
-            raise ValueError("the radius is not above 0")
-        theta = _value(shape, "theta") if "theta" in shape else 0.0
-        return name, Ellipse(_value(shape, "cx"), _value(shape, "cy"), rx, ry, theta)
-    raise ValueError("the shape is not a polygon, polyline, ellipse, circle or point")
-
-
-def _points(shape: Mapping[str, Any]) -> tuple[PointXY, ...]:
-    xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
-    if not isinstance(xs, list) or not isinstance(ys, list) or not xs or len(xs) != len(ys):
-        raise ValueError("the shape's x and y are not lists of one length")
-    return tuple((_finite(x), _finite(y)) for x, y in zip(xs, ys, strict=True))
-
-
-def _is_ring(points: Sequence[PointXY]) -> bool:
-    length = sum(math.dist(a, b) for a, b in zip(points, points[1:], strict=False))
-    return len(set(points)) >= 3 and math.dist(points[0], points[-1]) < RING_GAP * length
-
-
-def _value(shape: Mapping[str, Any], key: str) -> float:
-    if key not in shape:
-        raise ValueError(f"the shape has no {key}")
-    return _finite(shape[key])
-
-
-def _finite(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= FARTHEST:
-        raise ValueError("a coordinate is not a number of pixels")
-    return float(value)
 
 
 READER = Reader(

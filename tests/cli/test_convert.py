@@ -10,6 +10,7 @@ from inspect import signature
 from time import perf_counter
 from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
 from typer.main import get_command
 
@@ -208,7 +209,10 @@ def test_there_is_a_sub_command_for_every_reader():
     assert commands().keys() == READERS.keys()
 
 
-@pytest.mark.parametrize(("name", "function"), [(name, getattr(command, name.replace("-", "_"))) for name in READERS])
+WITH_SCHEMES = [name for name, reader in READERS.items() if tuple(reader.labels) != ("data",)]
+
+
+@pytest.mark.parametrize(("name", "function"), [(n, getattr(command, n.replace("-", "_"))) for n in WITH_SCHEMES])
 def test_the_label_schemes_are_the_reader_s_the_default_first(name, function):
     labels = signature(function).parameters["labels"]
 
@@ -263,3 +267,67 @@ finally:
     assert ended.stderr == ""
     assert "Usage" in ended.stdout
     assert perf_counter() - start < 2  # 0.25 s on a machine that does nothing else
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder of one picture with a box, whose patient a table names."""
+    root = tmp_path / "own"
+    root.mkdir()
+    panoptic.write_png(root / "anna.png", np.pad(np.full((40, 20), 90, dtype=np.uint8), ((0, 0), (0, 20))))
+    (root / "t.csv").write_text("file;wer;label;x0;y0;x1;y1\nanna;MRN7;cyst;2;5;15;25\n")
+    return root
+
+
+def test_a_folder_of_one_s_own_comes_out_under_pseudonyms(own, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("folder", own, out, "--column", "patient=wer", "--workers", 1) == 0
+
+    text = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
+    assert b"MRN7" not in text
+    assert b"anna" not in text
+    links = (tmp_path / "out.key.csv").read_text().splitlines()
+    assert links[0] == "pseudonym,file"
+    assert f"{panoptic.load(out).images[0].name},anna.png" in links
+    assert "keep them in the house" in capsys.readouterr().err
+
+
+def test_the_same_key_gives_the_same_bytes_and_another_is_refused(own, tmp_path, capsys):
+    how = ("folder", own, tmp_path / "out", "--column", "patient=wer", "--workers", 1, "--key")
+    assert run(*how, tmp_path / "key") == 0
+    before = (tmp_path / "out" / "cases.csv").read_bytes()
+    assert run(*how, tmp_path / "key", "--overwrite") == 0
+    assert (tmp_path / "out" / "cases.csv").read_bytes() == before
+    capsys.readouterr()
+
+    assert run(*how, tmp_path / "other", "--resume") == 2
+    assert "was made with options key = " in capsys.readouterr().err
+
+
+def test_plain_names_and_a_dry_run_need_no_key(own, tmp_path):
+    how = ("folder", own, tmp_path / "out", "--column", "patient=wer", "--workers", 1)
+    assert run(*how, "--dry-run") == 0
+    assert run(*how, "--plain-names") == 0
+
+    assert panoptic.load_cases(tmp_path / "out")[0]["patient_id"] == "MRN7"
+    assert {path.name for path in tmp_path.iterdir()} == {"own", "out"}
+
+
+@pytest.mark.parametrize("place", ["own", "out"])
+def test_a_key_in_a_folder_that_may_be_passed_on_is_refused(own, tmp_path, capsys, place):
+    assert run("folder", own, tmp_path / "out", "--key", tmp_path / place / "key") == 2
+    assert "which may be passed on" in capsys.readouterr().err
+
+
+def test_a_key_made_for_a_run_that_fails_is_not_left(own, tmp_path, capsys):
+    assert run("folder", own, tmp_path / "out", "--column", "patient=who") == 2
+    assert "no table has that column" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"own"}
+
+
+def test_coco_takes_a_dataset(raw, tmp_path):
+    assert run("vindr", raw, tmp_path / "out", *SMALL) == 0
+    assert run("coco", tmp_path / "out", tmp_path / "again", *SMALL) == 0
+
+    for name in ("panoptic.json", "instances.json", "cases.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()

@@ -10,6 +10,7 @@ import openpyxl
 import pytest
 
 from mammoprep.errors import MammoprepError, UnknownNameError
+from mammoprep.exports.entry import LINE_WIDTH, POINT_DIAMETER
 from mammoprep.readers import cdd_cesm
 from mammoprep.records import Ellipse, Polygon, Record, Skipped, Stroke
 
@@ -119,12 +120,12 @@ def test_an_outlined_image_becomes_a_record(tmp_path):
         ({"name": "ellipse", "cx": 713, "cy": 2236, "rx": 177, "ry": 153}, Ellipse(713, 2236, 177, 153)),
         ({"name": "ellipse", "cx": 1, "cy": 2, "rx": 3, "ry": 4, "theta": 0.5}, Ellipse(1, 2, 3, 4, 0.5)),
         (RING, Polygon(((-3, 1), (9, 1), (9, 5), (-3, 1)))),
-        ({"name": "point", "cx": 456, "cy": 687}, Stroke(((456, 687),), cdd_cesm.POINT_DIAMETER)),
+        ({"name": "point", "cx": 456, "cy": 687}, Stroke(((456, 687),), POINT_DIAMETER)),
         (
             {"name": "polyline", "all_points_x": [0, 30], "all_points_y": [0, 0]},
-            Stroke(((0, 0), (30, 0)), cdd_cesm.LINE_WIDTH),
+            Stroke(((0, 0), (30, 0)), LINE_WIDTH),
         ),
-        ({"name": "polyline", "all_points_x": [7], "all_points_y": [8]}, Stroke(((7, 8),), cdd_cesm.LINE_WIDTH)),
+        ({"name": "polyline", "all_points_x": [7], "all_points_y": [8]}, Stroke(((7, 8),), LINE_WIDTH)),
         (
             {"name": "polyline", "all_points_x": [0, 30, 30, 0], "all_points_y": [0, 0, 30, 1]},
             Polygon(((0, 0), (30, 0), (30, 30), (0, 1))),

@@ -1,0 +1,161 @@
+"""Own folder: a hospital's images in any tree, with whatever marks the lesions in them.
+
+What      DICOM, PNG, TIFF, JPEG or PGM files at any depth, and one or more of
+          - CSV or XLSX tables directly in RAW, a row a box, a mask file or an image;
+          - mask images: `<image>_mask[_<class>][_<n>].png` beside the image, or `masks/[<class>/]<image>.png`;
+            one file is one lesion, where it is above half of its largest value;
+          - DICOM SEG files, a segment a lesion, found by the image that they refer to;
+          - LabelMe or VIA JSON, CVAT for images (XML), COCO instances JSON, VIA CSV; at any depth.
+Licence   Your own.
+Get it    Your own.
+Layout    An image is named by its path in RAW, the end of the path, or its name with or without ending. A path that
+          leaves RAW, or a name that several files have, is listed and not used. Links out of RAW are not followed.
+Columns   image, patient, study, laterality, view, density, split, label, lesion_free (yes/no), mask; boxes as x0, y0,
+          x1, y1 or x, y, width, height, in native pixels. Common names are known (`xmin`, `filename`, `birads`, …);
+          `--column patient=PatID` names another. Rows of one image add up, over all tables.
+Labels    data      the classes that the annotations name, sorted; an outline without one is a `lesion`.
+                    `--classes benign,malignant` says which to take and in which order; others have no class
+Empty     An image that no annotation names is left out: nothing says that it has no lesion. One that is named, but has
+          no outline (a row without a box, a LabelMe file without shapes), is left out too, unless `--empty lesion-free`
+          says that it was looked at. `lesion_free` in a table decides for its image; a label `normal` or `no finding`
+          in a row without outline says the same.
+Patients  The table's column; else `--patient REGEX`, whose first group is looked for in the image's path; else
+          PatientID of the DICOM header. An image whose patient none of them gives is skipped: folds would leak.
+Quirks    Paths, patients and studies never appear in outputs as they are: keyed hashes stand for them. The key is made
+          beside OUT (`OUT.key`, or `--key FILE`) with a table that leads back (`OUT.key.csv`): keep both in the house.
+          `--plain-names` leaves names as they are. Annotators' free text (attributes, descriptions) is not taken over.
+          A polygon's holes exist only in masks; several polygons of one COCO annotation are united. Pixel (0, 0) covers
+          [0, 1) x [0, 1).
+Citation  Your own.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from mammoprep import pseudonyms
+from mammoprep.errors import MammoprepError, UnknownNameError
+from mammoprep.exports.files import image_ids, patient_of, patient_pattern, walk
+from mammoprep.pseudonyms import PLAIN, Pseudonyms
+from mammoprep.readers.folder.gather import Found, gather, is_table, survey
+from mammoprep.readers.folder.table import COLUMNS, is_yes
+from mammoprep.records import Classes, Finding, Reader, Record, Skipped
+
+LESION = "lesion"
+"""The class of an outline that has none."""
+EMPTY = ("leave-out", "lesion-free")
+LABELS = {"data": ()}
+_LATERALITIES: Mapping[str, Literal["L", "R"]] = {"L": "L", "LEFT": "L", "R": "R", "RIGHT": "R"}
+
+
+def tables(root: Path) -> tuple[Path, ...]:
+    """Give the annotation files of a raw folder: tables, exports, masks, DICOM SEG."""
+    return tuple(root / path for path in survey(root).annotations)
+
+
+def read(
+    root: Path,
+    *,
+    labels: str = "data",
+    column: Sequence[str] = (),
+    classes: str = "",
+    patient: str = "",
+    empty: str = "leave-out",
+    key: str = PLAIN.fingerprint,
+    names: Pseudonyms = PLAIN,
+) -> Iterator[Record | Skipped | Classes]:
+    """Yield one Record an image that annotations name, a Skipped for whatever belongs to none, and the Classes.
+
+    `key` is the fingerprint of the key of `names`, for the manifest.
+    """
+    if labels not in LABELS:
+        raise UnknownNameError(labels, kind="label scheme", known=LABELS)
+    if empty not in EMPTY:
+        raise UnknownNameError(empty, kind="--empty", known=EMPTY)
+    if key != names.fingerprint:
+        raise MammoprepError("The key is not the one that the options name. Bind it with `folder.keyed`.")
+    pattern, named = patient_pattern(patient), _named(column)
+    found, skipped = gather(root, named=named, names=names)
+    yield from skipped
+    known = _known(classes, found.values())
+    yield Classes(tuple(known.values()))
+    ids = image_ids(found)
+    for source, image in sorted(found.items()):
+        shown = names.of("file", source)
+        free = image.lesion_free(otherwise=empty == "lesion-free")
+        if free is None:
+            yield Skipped(shown, "selection", "no outline, and nothing says lesion-free; --empty lesion-free says it")
+            continue
+        if image.outlined and not image.findings:
+            yield Skipped(shown, "selection", "none of its outlines can be used")
+            continue
+        who = image.facts.get("patient") or patient_of(pattern, source) or image.patient_id
+        if not who:
+            yield Skipped(shown, "image", f"no patient is known: {image.why or 'name a column, or say --patient'}")
+            continue
+        if image.outlined and image.facts.get("lesion_free") and is_yes(image.facts["lesion_free"]):
+            yield Skipped(shown, "table", "called lesion-free, yet outlined: the outlines hold")
+        yield Record(
+            source=source,
+            image_id=shown if names.key else ids[source],
+            patient_id=names.of("patient", who),
+            study_id=names.of("study", image.facts.get("study") or image.study_uid),
+            laterality=_LATERALITIES.get(image.facts.get("laterality", "").upper(), ""),
+            view=image.facts.get("view", "").upper(),
+            density=_density(image.facts.get("density", "")),
+            split=image.facts.get("split", ""),
+            lesion_free=free,
+            size=image.size,
+            findings=tuple(_labelled(finding, known) for finding in image.findings),
+            given={"source": shown} if names.key else {},
+        )
+
+
+def _named(column: Iterable[str]) -> dict[str, str]:
+    """Take apart `patient=PatID`."""
+    named = {}
+    for text in column:
+        what, equals, name = text.partition("=")
+        if not (what and equals and name):
+            raise MammoprepError(f"--column {text} is not WHAT=NAME. WHAT is one of {', '.join(COLUMNS)}.")
+        named[what.strip()] = name.strip()
+    return named
+
+
+def _known(classes: str, images: Iterable[Found]) -> dict[str, str]:
+    """Give the classes in their order, by their names in small letters: those asked for, else all that occur."""
+    asked = [name.strip() for name in classes.split(",") if name.strip()]
+    labels = (finding.label or LESION for image in images for finding in image.findings)
+    known: dict[str, str] = {}
+    for name in asked or sorted(set(labels)):
+        known.setdefault(name.casefold(), name)
+    return known
+
+
+def _labelled(finding: Finding, known: Mapping[str, str]) -> Finding:
+    return replace(finding, label=known.get((finding.label or LESION).casefold()))
+
+
+def _density(cell: str) -> str:
+    letter = cell.upper().removeprefix("DENSITY").strip()
+    return letter if letter in {"A", "B", "C", "D"} else ""
+
+
+def write_links(root: Path, path: Path, names: Pseudonyms) -> None:
+    """Write the table that leads from the pseudonyms in outputs back to the files of a raw folder."""
+    pseudonyms.write_links(path, names, walk(root)[0])
+
+
+def _called(path: str, *, names: Pseudonyms) -> str:
+    """Give what outputs call a file: tables, of which a folder has few, keep their names."""
+    return path if is_table(path) else names.of("file", path)
+
+
+def keyed(names: Pseudonyms) -> Reader:
+    """Give the reader in whose outputs pseudonyms stand for patients, studies and paths."""
+    return replace(READER, read=partial(read, names=names), called=partial(_called, names=names))
+
+
+READER = Reader(name="folder", title="a folder of your own", labels=LABELS, markers=(), tables=tables, read=read)
