@@ -7,6 +7,7 @@ from io import BytesIO
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID
 
+from mammoprep.pixels.attributes import attributes_of
 from mammoprep.pixels.elements import decimals_of, element_of, items_of, number_of, text_of, texts_of, words_of
 from mammoprep.pixels.stored import PixelError, check_size, quietly
 from mammoprep.pixels.tones import Lut, Tones, Window
@@ -29,12 +30,16 @@ _VIEWS = {  # DICOM CID 4014, codes of SNOMED CT and of the older SNOMED RT
 
 @dataclass(frozen=True)
 class Facts:
-    """What the header says of the image, "" or None where it does not. The spacing is that of the rows."""
+    """What the header says of the image, "" or None where it does not. The spacing is that of the rows.
+
+    `attributes` are those of `attributes.py`, never the file's own words.
+    """
 
     manufacturer: str = ""
     pixel_spacing_mm: float | None = None
     laterality: str = ""
     view: str = ""
+    attributes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,7 @@ def _facts(dataset: Dataset) -> Facts:
         pixel_spacing_mm=spacing[0] if spacing and math.isfinite(spacing[0]) and spacing[0] > 0 else None,
         laterality=laterality[:1].upper() if laterality[:1].upper() in ("L", "R") else "",
         view=text_of(dataset, "ViewPosition").upper() or _coded_view(dataset),
+        attributes=attributes_of(dataset),
     )
 
 
