@@ -21,7 +21,9 @@ class Options:
     """What decides the bytes of a DATASET; all of it stands in manifest.json.
 
     `labels` is one of the reader's schemes; `reader` holds the options that this reader alone has. `long_side` is the
-    longer side of the stored image in pixels, 0 for native. `limit` takes only the first images.
+    longer side of the stored image in pixels, 0 for native. `crop_breast` stores the breast's part of the image alone,
+    `flip_right` mirrors images whose breast faces left, `for_processing` takes raw detector images too. `limit` takes
+    only the first images.
     """
 
     labels: str
@@ -29,6 +31,9 @@ class Options:
     bits: Literal[8, 16] = 8
     stuff: tuple[str, ...] = STUFF
     window: str = "auto"
+    crop_breast: bool = False
+    flip_right: bool = False
+    for_processing: bool = False
     recipe: Recipe = PAPER
     reader: Mapping[str, str | bool] = field(default_factory=dict)
     limit: int | None = None
@@ -47,6 +52,11 @@ class Options:
                 raise UnknownNameError(name, kind="--stuff class", known=STUFF)
         if "background" not in self.stuff:
             raise MammoprepError("--stuff lacks background, but every pixel is labelled. Say breast,background.")
+
+    @property
+    def needs_breast(self) -> bool:
+        """Tell whether the breast is looked for in images without a box too."""
+        return "breast" in self.stuff or self.crop_breast or self.flip_right
 
     def to_json(self) -> dict[str, Any]:
         """Give what manifest.json says; `labels` has a key of its own there."""

@@ -1,7 +1,7 @@
 """What a conversion came to, in numbers: the closing table, and the counts of manifest.json."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,7 +15,8 @@ class Summary:
     """Counts of what was converted and of what was left out.
 
     `findings` is by class, `pseudo_masks` by method, `fallbacks` counts those whose first method was not believed, and
-    `skipped` is by stage and reason.
+    `skipped` is by stage and reason. `attributes` counts images by what the header says of them (implants, spot views,
+    burned-in text).
     """
 
     images: int
@@ -24,6 +25,7 @@ class Summary:
     pseudo_masks: Mapping[str, int] = field(default_factory=dict)
     fallbacks: int = 0
     skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    attributes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def skipped_images(self) -> int:
@@ -48,7 +50,13 @@ def of_cases(cases: Sequence[Case], *, categories: Sequence[Category], skipped: 
         pseudo_masks=_sorted(Counter(how["method"] for how in boxed)),
         fallbacks=sum(how["fallback"] for how in boxed),
         skipped=_reasons(skipped),
+        attributes=_sorted(Counter(_attributes(cases))),
     )
+
+
+def _attributes(cases: Sequence[Case]) -> Iterator[str]:
+    for case in cases:
+        yield from (name for name in str(case.row.get("attributes", "")).split("; ") if name)
 
 
 def of_records(records: Sequence[Record], *, classes: Sequence[str], skipped: Iterable[Skipped]) -> Summary:
