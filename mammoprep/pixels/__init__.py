@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 from mammoprep.pixels import dicom, picture, pixel_data
 from mammoprep.pixels.attributes import FOR_PROCESSING
 from mammoprep.pixels.dicom import Facts
-from mammoprep.pixels.stored import MAX_PIXELS, PixelError
+from mammoprep.pixels.stored import MAX_PIXELS, MOST_BYTES, PixelError
 from mammoprep.pixels.tones import check_window, render
 
 __all__ = ["FOR_PROCESSING", "MAX_PIXELS", "Facts", "Grey", "PixelError", "check_window", "read"]
 
-_MOST_BYTES = 8 * MAX_PIXELS
-"""Bytes that a file of one image may have: 16 bits in three channels, and as much again for a header."""
 _ENVELOPED = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03"  # CMS enveloped data (RFC 5652): an encrypted file
 
 
@@ -48,7 +46,7 @@ def read(path: Path, *, window: str = "auto") -> Grey:
 
 def _load(path: Path) -> bytes:
     try:
-        if (size := path.stat().st_size) > _MOST_BYTES:
+        if (size := path.stat().st_size) > MOST_BYTES:
             raise PixelError(f"the file has {size} bytes, more than one image can have")
         data = path.read_bytes()
     except OSError as error:

@@ -4,6 +4,7 @@ import logging
 import math
 import struct
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import imagecodecs
@@ -128,6 +129,21 @@ def test_a_file_of_many_gigabytes_is_refused_unread(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
     with pytest.raises(PixelError, match=r"^the file has 8589934592 bytes, more than one image can have$"):
         read(path)
+
+
+def test_a_deflated_file_is_refused_before_it_has_grown(write_dicom):
+    path = write_dicom(CELLS, syntax=uid.DeflatedExplicitVRLittleEndian)
+    content, name = path.read_bytes(), uid.DeflatedExplicitVRLittleEndian.encode()
+    deflate = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    body = b"".join(deflate.compress(bytes(2**24)) for _ in range(33)) + deflate.flush()
+    path.write_bytes(content[: content.index(name) + len(name)] + body)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PixelError, match="the deflated file grows to more than 536870912 bytes"):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
 
 
 def element(tag, vr, value):
