@@ -1,5 +1,6 @@
 """Where the breast is in a mammogram."""
 
+import math
 from typing import Any
 
 import cv2
@@ -15,6 +16,7 @@ _FLOOR = 0.01  # of white; darker than this is black in every mammogram
 _TISSUE = 0.5  # of the bright half: a darker half that comes this close is no background
 _BRUSH = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))  # what is thinner, such as a paddle's edge, lets go
 _STRANDS = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (15, 15))  # fat between strands of tissue is breast
+_MARGIN = 0.02  # of the image's long side, left around the breast by a crop: 6 mm of 30 cm
 _GAP = 64  # a dark stretch of the image's border up to this long, with breast on both sides, is breast too
 
 
@@ -24,6 +26,11 @@ def breast(pixels: NDArray[np.uint16]) -> Mask:
     Nothing of a black image is breast, all of an image without background is. The outline is right to two pixels of the
     image reduced to 512.
     """
+    return enlarge(find(pixels), *pixels.shape)
+
+
+def find(pixels: NDArray[np.uint16]) -> Mask:
+    """Find the breast as `breast` does, in the image reduced to 512 pixels on its longer side."""
     height, width = pixels.shape
     scale = min(1.0, _SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -32,10 +39,38 @@ def breast(pixels: NDArray[np.uint16]) -> Mask:
     core = _largest(cv2.morphologyEx(bright, cv2.MORPH_OPEN, _BRUSH))
     tissue = cv2.bitwise_and(cv2.dilate(core, _BRUSH), bright)
     closed = cv2.morphologyEx(tissue, cv2.MORPH_CLOSE, _STRANDS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    mask: Mask = (
-        cv2.resize(_filled(cv2.bitwise_or(tissue, closed)) * 255, (width, height), interpolation=cv2.INTER_LINEAR) > 127
-    )
+    return _filled(cv2.bitwise_or(tissue, closed)).view(np.bool_)
+
+
+def enlarge(found: Mask, height: int, width: int) -> Mask:
+    """Bring what `find` gives to the image's size."""
+    mask: Mask = cv2.resize(found.view(np.uint8) * 255, (width, height), interpolation=cv2.INTER_LINEAR) > 127
     return mask
+
+
+def crop(found: Mask, height: int, width: int) -> tuple[int, int, int, int]:
+    """Give the part (x0, y0, x1, y1), half-open, of an image of (height, width) that holds the breast and a margin.
+
+    Of an image without breast it is the whole.
+    """
+    x, y, columns, rows = cv2.boundingRect(found.view(np.uint8))
+    if not columns:
+        return (0, 0, width, height)
+    scale_x, scale_y, margin = width / found.shape[1], height / found.shape[0], _MARGIN * max(height, width)
+    return (
+        max(0, math.floor(x * scale_x - margin)),
+        max(0, math.floor(y * scale_y - margin)),
+        min(width, math.ceil((x + columns) * scale_x + margin)),
+        min(height, math.ceil((y + rows) * scale_y + margin)),
+    )
+
+
+def faces_left(found: Mask) -> bool | None:
+    """Tell whether the chest wall is on the right: more of the breast lies there. None where neither side has more."""
+    columns = np.count_nonzero(found, axis=0)
+    half = columns.size // 2
+    left, right = int(columns[:half].sum()), int(columns[columns.size - half :].sum())
+    return None if left == right else right > left
 
 
 def _threshold(small: NDArray[Any]) -> float:

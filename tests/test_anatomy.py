@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mammoprep import anatomy
 from mammoprep.anatomy import breast
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "cdd-cesm-mini"
@@ -99,3 +100,24 @@ def test_real_images_are_breast_and_background():
     shares = [breast(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.uint16) * 257).mean() for path in paths]
     assert len(shares) > 15
     assert all(0.3 < share < 0.95 for share in shares)
+
+
+def found(*lit, shape=(50, 40)):
+    mask = np.zeros(shape, dtype=bool)
+    for rows, columns in lit:
+        mask[rows, columns] = True
+    return mask
+
+
+def test_a_crop_leaves_a_margin_and_stays_inside():
+    mask = found((slice(10, 30), slice(0, 20)))
+    # Twice as large: 20 to 60 and 0 to 40, with 2 % of 100 around.
+    assert anatomy.crop(mask, 100, 80) == (0, 18, 42, 62)
+    assert anatomy.crop(found(), 100, 80) == (0, 0, 80, 100)
+
+
+def test_the_side_of_the_chest_wall_is_where_more_breast_lies():
+    assert anatomy.faces_left(found((slice(10, 30), slice(15, 40)))) is True
+    assert anatomy.faces_left(found((slice(10, 30), slice(0, 25)))) is False
+    assert anatomy.faces_left(found((slice(10, 30), slice(0, 40)))) is None
+    assert anatomy.faces_left(found()) is None

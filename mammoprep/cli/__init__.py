@@ -10,7 +10,20 @@ import typer
 from typer import TyperException
 
 from mammoprep import __version__
-from mammoprep.cli import compare, console, convert, demo, evaluate, folds, models, predict, readers, train, weights
+from mammoprep.cli import (
+    compare,
+    console,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    folds,
+    models,
+    predict,
+    readers,
+    train,
+    weights,
+)
 from mammoprep.errors import MammoprepError
 
 app = typer.Typer(
@@ -46,6 +59,7 @@ app.command()(predict.predict)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(demo.demo)
+app.command()(doctor.doctor)
 
 
 def _with_nearest(text: str) -> str:

@@ -38,8 +38,8 @@ def _convert() -> None:
     """Convert a raw data set to a DATASET: images, COCO-panoptic segments, and what was left out and why."""
 
 
-def _image(text: str, **settings: Any) -> Any:
-    return typer.Option(help=text, rich_help_panel="Images", **settings)
+def _image(text: str, *names: str, **settings: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel="Images", **settings)
 
 
 def _mask(text: str, **settings: Any) -> Any:
@@ -57,6 +57,9 @@ class Common:
     long_side: Annotated[int, _image("Longer side of stored images in pixels, never upscaled; 0 = native.")] = 1024
     bits: Annotated[Literal[8, 16], _image("Bits a stored pixel.")] = 8
     window: Annotated[str, _image("auto, full, N, lut:N, CENTER/WIDTH, or a window's explanation.")] = "auto"
+    crop_breast: Annotated[bool, _image("Store the breast and a margin alone.", "--crop-breast")] = False
+    flip_right: Annotated[bool, _image("Mirror images whose breast faces left.", "--flip-right")] = False
+    for_processing: Annotated[bool, _image("Take raw FOR PROCESSING images too.", "--for-processing")] = False
     stuff: Annotated[str, _image("Classes of what is no finding: breast,background or background.")] = (
         "breast,background"
     )
@@ -90,6 +93,9 @@ class Common:
             bits=self.bits,
             stuff=tuple(name.strip() for name in self.stuff.split(",")),
             window=self.window,
+            crop_breast=self.crop_breast,
+            flip_right=self.flip_right,
+            for_processing=self.for_processing,
             recipe=replace(RECIPES[self.recipe], **{k: value for k, value in changes.items() if value is not None}),
             reader=own,
             limit=self.limit,
@@ -345,6 +351,8 @@ def _sections(summary: "Summary") -> Iterator[tuple[str, Mapping[str, int | str]
         yield "pseudo-masks", {**summary.pseudo_masks, "not by the first method": summary.fallbacks}
     if summary.mask_files:
         yield "mask files", {**summary.mask_files, "largest residual of their sizes": f"{summary.residual:.2%}"}
+    if summary.attributes:
+        yield "images with", summary.attributes
     for stage, reasons in summary.skipped.items():
         shown = dict(list(reasons.items())[:MOST_REASONS])
         rest = sum(reasons.values()) - sum(shown.values())

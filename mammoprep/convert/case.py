@@ -1,7 +1,7 @@
 """One image on its way into a DATASET: from its record to the stored image, its map of segments and its row."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,17 @@ from mammoprep.convert.layers import Grid, Layer
 from mammoprep.convert.options import Options
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Category, Ids, Image, Mask, Segment
-from mammoprep.pixels import Facts, Grey, PixelError
+from mammoprep.pixels import FOR_PROCESSING, Facts, Grey, PixelError
 from mammoprep.records import Box, Finding, MaskFile, Outline, PanopticSegment, Record, SegmentFrames, Skipped
 
 COLUMNS = (
     *("image_id", "patient_id", "study_id", "laterality", "view", "density", "split", "native_height", "native_width"),
     *("crop_x0", "crop_y0", "scale_x", "scale_y", "pixel_spacing_mm", "manufacturer", "n_findings", "lesion_free"),
-    "source",
+    *("source", "attributes"),
 )
 """The columns of cases.csv."""
+NOT_SHOWN = "FOR PROCESSING: the detector's raw values, no picture; --for-processing takes them"
+"""Why an image is left out that the header says is not for display."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,10 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class _Lesion:
-    """A finding drawn on the stored grid: `whole` is all of it, `how` says how a box or a file became a mask."""
+    """A finding drawn on the native or the stored grid: `whole` is all of it.
+
+    `how` says how a box or a file became a mask.
+    """
 
     finding: Finding
     whole: Layer
@@ -90,18 +95,28 @@ def make(record: Record, *, number: int, job: Job) -> Case:
     try:
         grey = _read(record, root=job.root, window=job.options.window)
         grid = layers.fit(*grey.pixels.shape, long_side=job.options.long_side)
-        regions = {name: _union(outlined, grid, root=job.root) for name, outlined in record.regions.items()}
+        outlined = {name: _union(parts, grid, root=job.root) for name, parts in record.regions.items()}
     except MammoprepError as error:
         return Case(number, (Skipped(record.shown, "image", str(error)),))
+    if FOR_PROCESSING in grey.facts.attributes and not job.options.for_processing:
+        return Case(number, (Skipped(record.shown, "selection", NOT_SHOWN),))
     has_box = any(isinstance(finding.shape, Box) for finding in record.findings)
-    wanted = "breast" in job.options.stuff and "breast" not in record.regions
-    breast = anatomy.breast(grey.pixels) if has_box or wanted else None
+    is_aimed = job.options.crop_breast or job.options.flip_right
+    is_wanted = "breast" in job.options.stuff and "breast" not in outlined
+    found = anatomy.find(grey.pixels) if has_box or is_aimed or is_wanted else None
+    breast = anatomy.enlarge(found, *grey.pixels.shape) if has_box and found is not None else None
     drawn = [_draw(finding, grey, breast=breast, grid=grid, job=job) for finding in record.findings]
     lesions = [item for item in drawn if isinstance(item, _Lesion)]
+    if found is not None and is_aimed:
+        grid = _aim(grid, found, lesions, side=record.laterality or grey.facts.laterality, options=job.options)
+    lesions = [placed for lesion in lesions if (placed := _place(lesion, grid))]
     ids, visible = _lay(lesions, grid)
     shown = [(lesion, layer) for lesion, layer in zip(lesions, visible, strict=True) if layer]
     segments = [_thing(i, lesion, layer, job=job) for i, (lesion, layer) in enumerate(shown, start=1)]
-    segments += _fill_stuff(ids, regions if breast is None else {"breast": breast} | regions, grid=grid, job=job)
+    regions = {name: layers.shrink(mask, grid) for name, mask in outlined.items()}
+    if found is not None and is_wanted:
+        regions["breast"] = layers.spread(found, grid)
+    segments += _fill_stuff(ids, regions, grid=grid, job=job)
     stored, name = layers.resize_image(grey.pixels, grid, bits=job.options.bits), f"{record.image_id}.png"
     panoptic.write_png(job.out / "images" / name, stored)
     panoptic.write_ids(job.out / "panoptic" / name, ids)
@@ -123,7 +138,7 @@ def _read(record: Record, *, root: Path, window: str) -> Grey:
 
 
 def _draw(finding: Finding, grey: Grey, *, breast: Mask | None, grid: Grid, job: Job) -> _Lesion | Skipped:
-    """Draw one finding at native resolution and bring it to the stored grid."""
+    """Draw one finding at native resolution."""
     if finding.label is None:
         return no_class(finding, job.options.labels)
     how: dict[str, Any] = {}
@@ -138,7 +153,7 @@ def _draw(finding: Finding, grey: Grey, *, breast: Mask | None, grid: Grid, job:
             mask = _outlined(finding.shape, grid, root=job.root)
     except MammoprepError as error:
         return Skipped(finding.source, "finding", str(error))
-    whole = layers.shrink(mask, grid)
+    whole = layers.cut(mask)
     if whole is None:
         return Skipped(finding.source, "finding", "nothing of the outline lies inside the image")
     # What is known of how the mask was made, from an earlier conversion or instead of a path, holds.
@@ -165,6 +180,26 @@ def _union(outlined: Sequence[Outline | PanopticSegment], grid: Grid, *, root: P
     for outline in outlined:
         mask |= _outlined(outline, grid, root=root)
     return mask
+
+
+def _aim(grid: Grid, found: Mask, lesions: Sequence[_Lesion], *, side: str, options: Options) -> Grid:
+    """Give the grid of the part that is asked for, mirrored or not; a lesion beside the breast is not cut off."""
+    height, width = grid.native_height, grid.native_width
+    part = None
+    if options.crop_breast:
+        corners = [anatomy.crop(found, height, width)]
+        corners += [(x, y, x + w, y + h) for x, y, w, h in (lesion.whole.box for lesion in lesions)]
+        x0, y0, x1, y1 = zip(*corners, strict=True)
+        part = (min(x0), min(y0), max(x1), max(y1))
+    faces_left = anatomy.faces_left(found)
+    mirrored = options.flip_right and (side == "R" if faces_left is None else faces_left)
+    return layers.fit(height, width, long_side=options.long_side, part=part, mirrored=mirrored)
+
+
+def _place(lesion: _Lesion, grid: Grid) -> _Lesion | None:
+    """Bring a lesion from the native to the stored grid, on which `_aim` lets it lie."""
+    whole = layers.place(lesion.whole, grid)
+    return replace(lesion, whole=whole) if whole else None
 
 
 def no_class(finding: Finding, labels: str) -> Skipped:
@@ -221,13 +256,13 @@ def _instance(lesion: _Lesion, *, number: int, grid: Grid, job: Job) -> dict[str
     }
 
 
-def _fill_stuff(ids: Ids, regions: Mapping[str, Mask], *, grid: Grid, job: Job) -> list[Segment]:
-    """Label what no finding covers, in place: each class asked for where its native mask lies, then background."""
+def _fill_stuff(ids: Ids, regions: Mapping[str, Layer | None], *, grid: Grid, job: Job) -> list[Segment]:
+    """Label what no finding covers, in place: each class asked for where its region lies, then background."""
     segments: list[Segment] = []
     for name in job.options.stuff_classes:
         free = ids == 0
         if name != "background":
-            region = layers.shrink(regions[name], grid) if name in regions else None
+            region = regions.get(name)
             free &= region.full(grid.height, grid.width) if region else np.False_
         layer = layers.cut(free)
         if layer:
@@ -242,11 +277,15 @@ def _row(record: Record, facts: Facts, *, grid: Grid, findings: int) -> dict[str
     values: tuple[str | int | float, ...] = (
         *(record.image_id, record.patient_id, record.study_id),
         *(record.laterality or facts.laterality, record.view or facts.view, record.density, record.split),
-        *(grid.native_height, grid.native_width, 0, 0, grid.scale_x, grid.scale_y),
+        *(grid.native_height, grid.native_width, grid.crop_x0, grid.crop_y0, grid.scale_x, grid.scale_y),
         *("" if spacing is None else spacing, facts.manufacturer, findings, int(record.lesion_free), record.source),
+        "; ".join(facts.attributes),
     )
     row = dict(zip(COLUMNS, values, strict=True)) | dict(record.given)
-    if grid.is_smaller and "scale_x" in record.given:  # it was made smaller before
-        row["scale_x"] = float(record.given["scale_x"]) * grid.scale_x
-        row["scale_y"] = float(record.given["scale_y"]) * grid.scale_y
+    if "scale_x" in record.given:  # it was converted before
+        for axis, crop, scale in (("x", grid.crop_x0, grid.scale_x), ("y", grid.crop_y0, grid.scale_y)):
+            if (crop, scale) != (0, 1):
+                before = float(record.given[f"scale_{axis}"])
+                row[f"crop_{axis}0"] = float(record.given.get(f"crop_{axis}0", 0)) + crop / before
+                row[f"scale_{axis}"] = before * scale
     return row

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -11,33 +11,62 @@ from numpy.typing import NDArray
 
 from mammoprep import panoptic
 
+Part = tuple[int, int, int, int]
+"""A part (x0, y0, x1, y1) of an image in native pixels, half-open."""
 _HALF = 0.5 - 1e-9
 """A stored pixel belongs to a mask that covers half of it; the rest is for rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The stored pixels of a native image: stored = native · (scale_x, scale_y), never more pixels than native."""
+    """The stored pixels of a native image or of a part (x0, y0, x1, y1) of it, half-open; never more than native.
+
+    stored = (native - (crop_x0, crop_y0)) · (scale_x, scale_y). Where the image is mirrored left to right scale_x is
+    negative and crop_x0 is the part's right edge, so that this holds as well.
+    """
 
     native_height: int
     native_width: int
     height: int
     width: int
+    part: Part | None = None
+    mirrored: bool = False
+
+    @property
+    def bounds(self) -> Part:
+        """Give the part of the image that is stored."""
+        return self.part or (0, 0, self.native_width, self.native_height)
+
+    @property
+    def part_size(self) -> tuple[int, int]:
+        """Give (height, width) of the part that is stored, in native pixels."""
+        x0, y0, x1, y1 = self.bounds
+        return (y1 - y0, x1 - x0)
 
     @property
     def is_smaller(self) -> bool:
         """Tell whether there are fewer stored than native pixels."""
-        return (self.height, self.width) != (self.native_height, self.native_width)
+        return (self.height, self.width) != self.part_size
+
+    @property
+    def crop_x0(self) -> int:
+        """Give the native x of stored x = 0."""
+        return self.bounds[2 if self.mirrored else 0]
+
+    @property
+    def crop_y0(self) -> int:
+        """Give the native y of stored y = 0."""
+        return self.bounds[1]
 
     @property
     def scale_x(self) -> float:
-        """Give stored pixels per native pixel along a row, in (0, 1]."""
-        return self.width / self.native_width
+        """Give stored pixels per native pixel along a row, in (0, 1], or in [-1, 0) where mirrored."""
+        return (-1 if self.mirrored else 1) * self.width / self.part_size[1]
 
     @property
     def scale_y(self) -> float:
         """Give stored pixels per native pixel along a column, in (0, 1]."""
-        return self.height / self.native_height
+        return self.height / self.part_size[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +98,24 @@ class Layer:
         return self.box == other.box and bool(np.array_equal(self.crop, other.crop))
 
 
-def fit(height: int, width: int, *, long_side: int) -> Grid:
+def fit(height: int, width: int, *, long_side: int, part: Part | None = None, mirrored: bool = False) -> Grid:
     """Give the grid whose longer side is `long_side` pixels, or the native one where that is smaller (or for 0)."""
-    longest = max(height, width)
+    native = Grid(height, width, height, width, part, mirrored)
+    longest = max(native.part_size)
     if not 0 < long_side < longest:
-        return Grid(height, width, height, width)
-    stored = (max(1, round(side * long_side / longest)) for side in (height, width))
-    return Grid(height, width, *stored)
+        long_side = longest
+    stored_height, stored_width = (max(1, round(side * long_side / longest)) for side in native.part_size)
+    return replace(native, height=stored_height, width=stored_width)
 
 
 def resize_image(pixels: NDArray[np.uint16], grid: Grid, *, bits: int) -> NDArray[Any]:
     """Give the stored image: native (H, W) of 16 bits averaged over each stored pixel, as 8 (v / 257) or 16 bits."""
-    stored: NDArray[Any] = pixels
+    x0, y0, x1, y1 = grid.bounds
+    stored: NDArray[Any] = pixels[y0:y1, x0:x1]
     if grid.is_smaller:
-        stored = cv2.resize(pixels, (grid.width, grid.height), interpolation=cv2.INTER_AREA)
+        stored = cv2.resize(stored, (grid.width, grid.height), interpolation=cv2.INTER_AREA)
+    if grid.mirrored:
+        stored = cv2.flip(stored, 1)
     return stored if bits == 16 else ((stored.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
@@ -99,12 +132,46 @@ def shrink(mask: NDArray[np.bool_], grid: Grid) -> Layer | None:
     integral of a mask, linear within each native pixel, is read at the edges of the stored ones.
     """
     native = cut(mask)
+    return native and place(native, grid)
+
+
+def place(native: Layer, grid: Grid) -> Layer | None:
+    """Give the stored pixels of a native mask that is cut to what it covers, as `shrink` does."""
+    layer = _reduced(_part_of(native, grid), grid)
+    if layer is None or not grid.mirrored:
+        return layer
+    return Layer(grid.width - layer.x - layer.crop.shape[1], layer.y, np.ascontiguousarray(layer.crop[:, ::-1]))
+
+
+def spread(found: NDArray[np.bool_], grid: Grid) -> Layer | None:
+    """Give the stored pixels of a mask that was found in a smaller copy of the whole native image."""
+    (rows, columns), (x, y) = found.shape, (grid.native_width * grid.scale_x, grid.native_height * grid.scale_y)
+    across, down = columns / x, rows / y  # pixels of the copy per stored one, centre to centre below
+    left, top = grid.crop_x0 * columns / grid.native_width, grid.crop_y0 * rows / grid.native_height
+    centres = np.array([[across, 0, left + across / 2 - 0.5], [0, down, top + down / 2 - 0.5]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size, grey = (grid.width, grid.height), found.view(np.uint8) * 255
+    return cut(cv2.warpAffine(grey, centres, size, flags=flags, borderMode=cv2.BORDER_REPLICATE) > 127)
+
+
+def _part_of(native: Layer, grid: Grid) -> Layer | None:
+    """Give what of a native mask lies in the part that is stored, from that part's corner."""
+    if grid.part is None:
+        return native
+    x0, y0, x1, y1 = grid.part
+    left, top = max(x0 - native.x, 0), max(y0 - native.y, 0)
+    inside = cut(native.crop[top : max(y1 - native.y, 0), left : max(x1 - native.x, 0)])
+    return inside and Layer(native.x + left + inside.x - x0, native.y + top + inside.y - y0, inside.crop)
+
+
+def _reduced(native: Layer | None, grid: Grid) -> Layer | None:
     if native is None or not grid.is_smaller:
         return native
-    x, columns = _edges(native.x, native.crop.shape[1], scale=grid.scale_x)
-    y, rows = _edges(native.y, native.crop.shape[0], scale=grid.scale_y)
+    scale_x, scale_y = abs(grid.scale_x), grid.scale_y
+    x, columns = _edges(native.x, native.crop.shape[1], scale=scale_x)
+    y, rows = _edges(native.y, native.crop.shape[0], scale=scale_y)
     integral = cv2.integral(native.crop.view(np.uint8))
-    coverage = _between(_between(integral, rows).T, columns).T * (grid.scale_x * grid.scale_y)
+    coverage = _between(_between(integral, rows).T, columns).T * (scale_x * scale_y)
     inside = cut(coverage >= min(_HALF, coverage.max()))
     return inside and Layer(x + inside.x, y + inside.y, inside.crop)
 

@@ -24,7 +24,9 @@ class Options:
     """What decides the bytes of a DATASET; all of it stands in manifest.json.
 
     `labels` is one of the reader's schemes; `reader` holds the options that this reader alone has. `long_side` is the
-    longer side of the stored image in pixels, 0 for native. `limit` takes only the first images.
+    longer side of the stored image in pixels, 0 for native. `crop_breast` stores the breast's part of the image alone,
+    `flip_right` mirrors images whose breast faces left, `for_processing` takes raw detector images too. `limit` takes
+    only the first images.
     """
 
     labels: str
@@ -32,6 +34,9 @@ class Options:
     bits: Literal[8, 16] = 8
     stuff: tuple[str, ...] = STUFF
     window: str = "auto"
+    crop_breast: bool = False
+    flip_right: bool = False
+    for_processing: bool = False
     recipe: Recipe = PAPER
     reader: Mapping[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
     limit: int | None = None

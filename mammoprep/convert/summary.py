@@ -1,7 +1,7 @@
 """What a conversion came to, in numbers: the closing table, and the counts of manifest.json."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ class Summary:
 
     `findings` is by class, `pseudo_masks` by method, `fallbacks` counts those whose first method was not believed.
     `mask_files` tells those of the image's size from those brought to it, of which `residual` is the largest (see
-    `mask_file.read`). `skipped` is by stage and reason.
+    `mask_file.read`). `skipped` is by stage and reason. `attributes` counts images by what the header says of them
+    (implants, spot views, burned-in text).
     """
 
     images: int
@@ -27,6 +28,7 @@ class Summary:
     mask_files: Mapping[str, int] = field(default_factory=dict)
     residual: float = 0.0
     skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    attributes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def skipped_images(self) -> int:
@@ -54,11 +56,17 @@ def of_cases(cases: Sequence[Case], *, categories: Sequence[Category], skipped: 
         mask_files=_sorted(Counter(_fitted(how) for how in files)),
         residual=max((how["residual"] for how in files), default=0.0),
         skipped=_reasons(skipped),
+        attributes=_sorted(Counter(_attributes(cases))),
     )
 
 
 def _fitted(how: Mapping[str, Any]) -> str:
     return "of the image's size" if how["scale_x"] == how["scale_y"] == 1 else "brought to the image's size"
+
+
+def _attributes(cases: Sequence[Case]) -> Iterator[str]:
+    for case in cases:
+        yield from (name for name in str(case.row.get("attributes", "")).split("; ") if name)
 
 
 def of_records(records: Sequence[Record], *, classes: Sequence[str], skipped: Iterable[Skipped]) -> Summary:

@@ -15,7 +15,7 @@ from mammoprep.errors import MammoprepError
 from mammoprep.records import Record
 
 WORKER_BYTES = 400 * 2**20
-"""Memory that a worker may need at its peak. 3518 x 2800 pixels take 232 MiB, 123 of them for what is imported
+"""Memory that a worker may need at its peak. 3518 x 2800 pixels take 203 MiB, most of them for what is imported
 (examples/benchmarks/convert.py); the largest digitised films have twice the pixels."""
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """A container's own limit (cgroup v2), which psutil does not see: bytes, or `max` for none."""

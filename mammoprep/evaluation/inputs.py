@@ -210,10 +210,10 @@ def _facts(dataset: Path) -> Iterator[tuple[str, Facts]]:
 
 
 def _square_mm(row: Mapping[str, str]) -> float:
-    """Give the area of a stored pixel: a native one has `pixel_spacing_mm` squared, stored = native · scale."""
+    """Give the area of a stored pixel: a native one has `pixel_spacing_mm` squared; where mirrored, scale_x < 0."""
     try:
         spacing, right, down = (float(row[name]) for name in ("pixel_spacing_mm", "scale_x", "scale_y"))
-        area = spacing * spacing / (right * down)
+        area = spacing * spacing / (abs(right) * down)
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return nan
     return area if isfinite(area) and area > 0 else nan

@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.pixels import dicom, picture, pixel_data
+from mammoprep.pixels.attributes import FOR_PROCESSING
 from mammoprep.pixels.dicom import Facts, read_facts
 from mammoprep.pixels.identity import Identity, identify
 from mammoprep.pixels.segmentation import Segmented, read_frames, read_segments
-from mammoprep.pixels.stored import MAX_PIXELS, PixelError
+from mammoprep.pixels.stored import MAX_PIXELS, MOST_BYTES, PixelError
 from mammoprep.pixels.tones import check_window, render
 from mammoprep.records import stays_inside
 
 __all__ = [
+    "FOR_PROCESSING",
     "MAX_PIXELS",
     "Facts",
     "Grey",
@@ -84,6 +86,8 @@ def read_values(path: Path) -> NDArray[Any]:
 
 def _load(path: Path) -> bytes:
     try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise PixelError(f"the file has {size} bytes, more than one image can have")
         data = path.read_bytes()
     except OSError as error:
         raise PixelError(f"the file cannot be read ({error.strerror})") from error

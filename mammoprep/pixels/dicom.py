@@ -1,19 +1,23 @@
 """A DICOM header: how the pixel data is packed, what its grey values mean, and the facts that go on."""
 
 import math
+import struct
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
-from pydicom.uid import UID
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from mammoprep.pixels.attributes import attributes_of
 from mammoprep.pixels.elements import decimals_of, element_of, items_of, number_of, text_of, texts_of, words_of
-from mammoprep.pixels.stored import PixelError, check_size, quietly
+from mammoprep.pixels.stored import MOST_BYTES, PixelError, check_size, quietly
 from mammoprep.pixels.tones import Lut, Tones, Window
 
 _PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # its tag in either byte order
 _UNDEFINED = 0xFFFFFFFF
+_DEFLATED = DeflatedExplicitVRLittleEndian.encode("ascii")
 _VIEWS = {  # DICOM CID 4014, codes of SNOMED CT and of the older SNOMED RT
     "CC": ("399162004", "R-10242"),
     "MLO": ("399368009", "R-10226"),
@@ -30,12 +34,16 @@ _VIEWS = {  # DICOM CID 4014, codes of SNOMED CT and of the older SNOMED RT
 
 @dataclass(frozen=True)
 class Facts:
-    """What the header says of the image, "" or None where it does not. The spacing is that of the rows."""
+    """What the header says of the image, "" or None where it does not. The spacing is that of the rows.
+
+    `attributes` are those of `attributes.py`, never the file's own words.
+    """
 
     manufacturer: str = ""
     pixel_spacing_mm: float | None = None
     laterality: str = ""
     view: str = ""
+    attributes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ def parse(data: bytes) -> Header:
     """Parse a DICOM file; UIDs, dates and identifiers are not needed. Raises PixelError for what cannot be an image."""
     with quietly():
         try:
+            _check_inflated(data)
             dataset = dcmread(BytesIO(data), force=True)
             frame = _frame(dataset, data)
             return Header(frame, _tones(dataset, frame), _facts(dataset))
@@ -101,6 +110,24 @@ def read_facts(path: Path) -> Facts:
             return _facts(dcmread(path, stop_before_pixels=True))
         except Exception:  # as in parse
             raise PixelError("the DICOM header is damaged or cut off, or the file is not DICOM") from None
+
+
+def _check_inflated(data: bytes) -> None:
+    """Refuse a deflated file (PS3.5 A.5) that grows beyond what one image can have, before it has grown."""
+    if data[128:132] != b"DICM" or _DEFLATED not in data[:1024]:
+        return
+    at = 132
+    while data[at : at + 2] == b"\x02\0":  # the file meta information, explicit little endian (PS3.10 7.1)
+        is_long = data[at + 4 : at + 6] in (b"OB", b"UN")
+        at += (
+            12 + struct.unpack_from("<I", data, at + 8)[0] if is_long else 8 + struct.unpack_from("<H", data, at + 6)[0]
+        )
+    inflate, rest, size = zlib.decompressobj(-zlib.MAX_WBITS), data[at:], 0
+    while rest and size <= MOST_BYTES:
+        size += len(inflate.decompress(rest, 2**20))
+        rest = inflate.unconsumed_tail
+    if size > MOST_BYTES:
+        raise PixelError(f"the deflated file grows to more than {MOST_BYTES} bytes")
 
 
 def _frame(dataset: Dataset, data: bytes) -> Frame:
@@ -206,6 +233,7 @@ def _facts(dataset: Dataset) -> Facts:
         pixel_spacing_mm=spacing[0] if spacing and math.isfinite(spacing[0]) and spacing[0] > 0 else None,
         laterality=laterality[:1].upper() if laterality[:1].upper() in ("L", "R") else "",
         view=text_of(dataset, "ViewPosition").upper() or _coded_view(dataset),
+        attributes=attributes_of(dataset),
     )
 
 

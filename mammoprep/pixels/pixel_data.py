@@ -25,7 +25,7 @@ _NATIVE = (
 _JPEG = ("JPEG", "jpeg8_decode", "")  # not jpeg_decode, which also asks a decoder that damaged data can crash
 _JPEG_LS = ("JPEG-LS", "jpegls_decode", "pyjpegls")
 _JPEG_2000 = ("JPEG 2000", "jpeg2k_decode", "pylibjpeg")
-_CODECS = {
+CODECS = {
     uid.RLELossless: ("RLE", "", ""),
     uid.JPEGBaseline8Bit: _JPEG,
     uid.JPEGExtended12Bit: _JPEG,
@@ -51,7 +51,7 @@ _END = b"\xff\xd9"  # of each codestream but RLE's; no compressed data contains 
 
 def decode(frame: Frame) -> Stored:
     """Decode pixel data to stored values (H, W). Raises PixelError where header and data do not agree."""
-    if frame.syntax in _CODECS:
+    if frame.syntax in CODECS:
         values = _decompress(frame)
     elif frame.syntax in _NATIVE:
         values = _unpack(_native(frame), frame, order="<" if frame.little_endian else ">", planar=frame.planar)
@@ -87,24 +87,24 @@ def _unpack(data: bytes, frame: Frame, *, order: str, planar: bool) -> Stored:
     # Fill at the end is harmless; a row or a column more means that Rows or Columns is wrong.
     if len(data) - needed >= max(2, min(frame.rows, frame.columns)):
         raise PixelError(f"pixel data has {len(data)} bytes where {frame.rows} rows of {frame.columns} take {needed}")
-    values = np.frombuffer(data, dtype=kind, count=count)
+    values = np.frombuffer(data, dtype=kind, count=count).astype(kind.newbyteorder("="), copy=False)
     if planar and frame.samples > 1:
         return np.moveaxis(values.reshape(frame.samples, frame.rows, frame.columns), 0, -1)
     return values.reshape(frame.shape)
 
 
 def _decompress(frame: Frame) -> Stored:
-    family, decoder, _ = _CODECS[frame.syntax]
+    family, decoder, plugin = CODECS[frame.syntax]
     if not frame.encapsulated:
         raise PixelError(f"the transfer syntax says {family}, but the pixel data is uncompressed")
-    codestream = _codestream(frame.data)
+    codestream = codestream_of(frame.data)
     if family == "RLE":
         return _unpack(_unpack_bits(codestream, frame), frame, order="<", planar=True)
     _check(codestream, frame)
     try:
         values = getattr(imagecodecs, decoder)(codestream)
     except Exception:  # each of imagecodecs' codecs has errors of its own
-        values = _decode_by_plugin(codestream, frame)
+        values = decode_by_plugin(codestream, frame, plugin or "none")
     if values.dtype.kind == "i":
         values = values.astype(np.int16).view(np.uint16)
     if values.dtype not in (np.uint8, np.uint16):
@@ -113,7 +113,7 @@ def _decompress(frame: Frame) -> Stored:
     return stored
 
 
-def _codestream(data: bytes) -> bytes:
+def codestream_of(data: bytes) -> bytes:
     """Join the fragments of the only frame (PS3.5 A.4)."""
     try:
         with quietly():
@@ -142,7 +142,7 @@ def _check(codestream: bytes, frame: Frame) -> None:
 
     The decoders of JPEG and HTJ2K fill what is missing at the end with grey, and say nothing.
     """
-    family, _, _ = _CODECS[frame.syntax]
+    family, _, _ = CODECS[frame.syntax]
     found, shape = _identify(codestream)
     if found != family:
         raise PixelError(f"the transfer syntax says {family}, but the pixel data is {found}")
@@ -170,8 +170,9 @@ def _identify(codestream: bytes) -> tuple[str, tuple[int, ...]]:
     return "something else", ()
 
 
-def _decode_by_plugin(codestream: bytes, frame: Frame) -> NDArray[Any]:
-    family, _, plugin = _CODECS[frame.syntax]
+def decode_by_plugin(codestream: bytes, frame: Frame, plugin: str) -> NDArray[Any]:
+    """Decode a codestream with one of pydicom's plug-ins. Raises PixelError where that fails."""
+    family = CODECS[frame.syntax][0]
     options: dict[str, Any] = {
         "pixel_keyword": "PixelData",
         "number_of_frames": 1,
@@ -183,7 +184,7 @@ def _decode_by_plugin(codestream: bytes, frame: Frame) -> NDArray[Any]:
         "bits_allocated": frame.bits_allocated,
         "bits_stored": frame.bits_stored,
         "pixel_representation": int(frame.signed),
-        "decoding_plugin": plugin or "none",
+        "decoding_plugin": plugin,
     }
     try:
         with quietly():

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from mammoprep.errors import MammoprepError
 
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
-"""Pixel cells (H, W) as decoded: sign, overlay bits and padding not yet told apart."""
+"""Pixel cells (H, W) as decoded: in this machine's byte order, sign, overlay bits and padding not yet told apart."""
 
 MAX_PIXELS = 2**26
 """Pixels an image may have, checked before memory is taken. Film digitised at 43 µm has 40 million."""
+
+MOST_BYTES = 8 * MAX_PIXELS
+"""Bytes that a file of one image may have: 16 bits in three channels, and a third of that for the header."""
 
 _quiet = threading.Lock()
 

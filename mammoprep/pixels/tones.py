@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +16,6 @@ Values = NDArray[np.float64]
 
 WHITE = 65535
 
-_STRIP = 128  # rows that are looked up at a time, because numpy widens each index to 8 bytes
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)"
 _CENTER_WIDTH = re.compile(rf"({_NUMBER})/({_NUMBER})")
 _INDEX = re.compile(r"(?:lut:)?[1-9]\d*")
@@ -95,10 +95,7 @@ def render(stored: Stored, *, tones: Tones, window: str) -> NDArray[np.uint16]:
     if tones.inverted:
         table = WHITE - table
     table[padding] = 0
-    grey = np.empty(stored.shape, dtype=np.uint16)
-    for row in range(0, len(grey), _STRIP):
-        np.take(table, stored[row : row + _STRIP], out=grey[row : row + _STRIP], mode="clip")
-    return grey
+    return cv2.LUT(stored, table).astype(np.uint16, copy=False)
 
 
 def _stored_values(bits_allocated: int, tones: Tones) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -12,6 +13,7 @@ from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from typer.main import get_command
 
 from mammoprep import convert, panoptic, phantom
@@ -111,6 +113,32 @@ def test_the_options_reach_the_result(raw, tmp_path):
     assert (said["bits"], said["stuff"], said["limit"], manifest["labels"]) == (16, ["background"], 3, "finding")
     assert (said["recipe"]["hull"], said["recipe"]["sigma"]) == ("convex", 3)
     assert said["recipe"]["threshold"] == Recipe().threshold
+
+
+def test_crop_and_flip_reach_the_result(raw, tmp_path):
+    assert run("vindr", raw, tmp_path / "out", *SMALL, "--crop-breast", "--flip-right") == 0
+
+    rows = panoptic.load_cases(tmp_path / "out")
+    said = json.loads((tmp_path / "out" / "manifest.json").read_text())["options"]
+    assert (said["crop_breast"], said["flip_right"], said["for_processing"]) == (True, True, False)
+    assert all((float(row["scale_x"]) < 0) == (row["laterality"] == "R") for row in rows)
+    stored = {image.name: image for image in panoptic.load(tmp_path / "out").images}
+    kept = [stored[row["image_id"]].width / abs(float(row["scale_x"])) / int(row["native_width"]) for row in rows]
+    assert max(kept) <= 1
+    assert min(kept) < 0.95
+
+
+def test_images_with_attributes_are_counted_in_the_table(raw, tmp_path, capsys):
+    marked = shutil.copytree(raw, tmp_path / "raw")
+    path = min(marked.rglob("*.dicom"))
+    header = dcmread(path)
+    header.BurnedInAnnotation = "YES"
+    header.save_as(path, enforce_file_format=False)
+    assert run("vindr", marked, tmp_path / "out", *SMALL) == 0
+
+    assert "burned-in text" in capsys.readouterr().out
+    counts = json.loads((tmp_path / "out" / "manifest.json").read_text())["counts"]
+    assert counts["attributes"] == {"burned-in text": 1}
 
 
 @pytest.mark.parametrize(("allowed", "code"), [((), 1), (("--max-skipped", 1), 0)])

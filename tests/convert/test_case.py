@@ -82,7 +82,7 @@ def test_breast_is_where_the_image_is_bright(make):
 
 
 def test_without_breast_all_that_is_no_finding_is_background(make, monkeypatch):
-    monkeypatch.setattr(case.anatomy, "breast", lambda pixels: pytest.fail("nobody asked for the breast"))
+    monkeypatch.setattr(case.anatomy, "find", lambda pixels: pytest.fail("nobody asked for the breast"))
 
     made, ids = make(square(4, 10, 6), options={"stuff": ("background",)})
 
@@ -230,6 +230,7 @@ def test_the_row_says_where_the_pixels_went(make):
         "n_findings": 0,
         "lesion_free": 1,
         "source": "",
+        "attributes": "",
     }
 
 
@@ -252,6 +253,74 @@ def test_the_spacing_is_the_header_s_or_else_the_record_s(make):
     unknown, _ = make(pixel_spacing_mm=0.07)
 
     assert (known.row["pixel_spacing_mm"], unknown.row["pixel_spacing_mm"]) == (0.1, 0.07)
+
+
+def mapped(row, x, y):
+    """Take a native point to the stored image by what cases.csv says."""
+    return ((x - row["crop_x0"]) * row["scale_x"], (y - row["crop_y0"]) * row["scale_y"])
+
+
+@pytest.mark.parametrize("options", [{"crop_breast": True}, {"flip_right": True}, {"crop_breast": 1, "flip_right": 1}])
+@pytest.mark.parametrize("long_side", [0, 30])
+def test_pixels_findings_and_the_breast_follow_the_map_of_cases_csv(make, tmp_path, options, long_side):
+    grey = np.zeros((60, 40), dtype=np.uint16)
+    grey[10:50, 20:] = 30_000  # faces left
+    grey[20:28, 24:32] = 60_000
+    read = lambda path, *, window: Grey(grey, Facts())  # noqa: E731
+    made, ids = make(square(24, 20, 8), read=read, options=options | {"long_side": long_side})
+
+    row, (segment, breast, _) = made.row, made.image.segments
+    corners = [mapped(row, x, y) for x, y in ((24, 20), (32, 28))]
+    left, right = sorted(x for x, _ in corners)
+    x, y, width, height = segment.bbox
+    assert (x, y, x + width, y + height) == pytest.approx((left, corners[0][1], right, corners[1][1]), abs=0.51)
+    stored = panoptic.read_png(tmp_path / "out" / "images" / "image.png")
+    assert stored.shape == ids.shape == (made.image.height, made.image.width)
+    assert stored[y + height // 2, x + width // 2] == 60_000 // 257
+    x, y = mapped(row, 36, 40)
+    assert ids[int(y), int(x)] == breast.id
+    if "flip_right" in options:
+        assert row["scale_x"] < 0
+        assert (ids == breast.id)[:, : made.image.width // 3].sum() > (ids == breast.id)[
+            :, -made.image.width // 3 :
+        ].sum()
+    if "crop_breast" in options:
+        assert (row["native_height"], row["native_width"]) == (60, 40)
+        assert made.image.height < (60 if not long_side else 31)
+
+
+def test_a_crop_holds_a_lesion_beside_the_breast(make):
+    made, ids = make(square(34, 50, 4), options={"crop_breast": True})
+
+    assert (things(made)[0].area, made.row["n_findings"]) == (16, 1)
+    assert ids.shape[1] == 38
+    assert made.skipped == ()
+
+
+def test_a_black_image_is_neither_cropped_nor_mirrored_but_for_its_laterality(make):
+    black = lambda path, *, window: Grey(np.zeros((60, 40), dtype=np.uint16), Facts())  # noqa: E731
+    options = {"crop_breast": True, "flip_right": True}
+
+    made, ids = make(read=black, options=options)
+    assert (made.row["crop_x0"], made.row["scale_x"], ids.shape) == (0, 1, (60, 40))
+    made, _ = make(read=black, options=options, laterality="R")
+    assert (made.row["crop_x0"], made.row["scale_x"]) == (40, -1)
+
+
+def test_what_the_header_says_of_the_image_is_kept(make):
+    made, _ = make(facts=Facts(attributes=("implant", "spot compression", "burned-in text")))
+
+    assert made.row["attributes"] == "implant; spot compression; burned-in text"
+
+
+def test_raw_detector_values_are_listed_unless_they_are_asked_for(make):
+    facts = Facts(attributes=("for processing",))
+
+    made, _ = make(facts=facts)
+    assert made.image is None
+    assert [(item.stage, item.reason[:14]) for item in made.skipped] == [("selection", "FOR PROCESSING")]
+    made, _ = make(facts=facts, options={"for_processing": True})
+    assert made.row["attributes"] == "for processing"
 
 
 def test_a_size_that_the_table_does_not_say_is_listed(make):

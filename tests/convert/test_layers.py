@@ -47,12 +47,55 @@ def test_sixteen_bits_are_the_means():
     assert layers.resize_image(pixels, Grid(2, 4, 1, 2), bits=16).tolist() == [[25, 1]]
 
 
+def test_sixteen_bits_at_native_size_are_the_rendered_values():
+    pixels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    np.testing.assert_array_equal(layers.resize_image(pixels, layers.fit(256, 256, long_side=0), bits=16), pixels)
+
+
 def test_every_value_is_rounded_to_the_nearest_of_eight_bits():
     pixels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
 
     stored = layers.resize_image(pixels, Grid(256, 256, 256, 256), bits=8)
 
     assert (stored == np.rint(pixels / 257)).all()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_part_is_stored_and_mirrored(mirrored):
+    grid = layers.fit(8, 12, long_side=3, part=(2, 1, 8, 7), mirrored=mirrored)  # 6 x 6 pixels to 3 x 3
+    mask = np.zeros((8, 12), dtype=bool)
+    mask[1:3, 2:4] = mask[6:, 7:] = True  # the first stored pixel, and a quarter of the last
+
+    assert (grid.height, grid.width, grid.crop_x0, grid.crop_y0) == (3, 3, 8 if mirrored else 2, 1)
+    assert (grid.scale_x, grid.scale_y) == (-0.5 if mirrored else 0.5, 0.5)
+    expected = np.zeros((3, 3), dtype=bool)
+    expected[0, 0] = True
+    expected = expected[:, ::-1] if mirrored else expected
+    assert (layers.shrink(mask, grid).full(3, 3) == expected).all()
+    stored = layers.resize_image(mask.astype(np.uint16) * 65535, grid, bits=8)
+    assert stored[0].tolist() == ([0, 0, 255] if mirrored else [255, 0, 0])
+    assert stored[2].tolist() == ([64, 0, 0] if mirrored else [0, 0, 64])
+
+
+def test_nothing_of_a_mask_lies_in_the_part():
+    mask = np.zeros((8, 12), dtype=bool)
+    mask[:, 9:] = True
+    assert layers.shrink(mask, Grid(8, 12, 4, 4, (2, 1, 6, 5))) is None
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("part", [None, (8, 16, 32, 64)])
+def test_a_region_found_in_a_smaller_copy_lies_where_it_lies_in_the_image(mirrored, part):
+    found = np.zeros((20, 10), dtype=bool)
+    found[6:14, 3:6] = True
+    grid = layers.fit(80, 40, long_side=0, part=part, mirrored=mirrored)
+    native = np.kron(found, np.ones((4, 4), dtype=bool))
+
+    ours, theirs = layers.spread(found, grid), layers.shrink(native, grid)
+
+    # Between the centres of two pixels of the copy the edge is half way: both agree but for rounded corners.
+    assert (ours.full(grid.height, grid.width) != theirs.full(grid.height, grid.width)).sum() <= 4 * 4
+    assert ours.box == theirs.box
 
 
 def test_half_of_a_pixel_is_enough_and_less_is_not():

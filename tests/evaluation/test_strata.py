@@ -183,6 +183,15 @@ def test_edges_are_the_areas_of_discs_10_and_20_mm_across(report):
     assert [part.lesions for part in found.values()] == [1, 2, 1]
 
 
+def test_a_mirrored_image_has_the_area_of_the_image(report):
+    plain, mirrored = (
+        report((SQUARE, SQUARE), pixel_spacing_mm=["2"], scale_x=[scale], scale_y=["0.5"]).scores
+        for scale in ("0.5", "-0.5")
+    )
+    assert mirrored.strata.keys() & SIZES.keys() == {"size_mm2"}
+    assert mirrored.missed == plain.missed
+
+
 @pytest.mark.parametrize(
     ("spacing", "right", "down"),
     [
@@ -191,7 +200,7 @@ def test_edges_are_the_areas_of_discs_10_and_20_mm_across(report):
         ("2", "1", "0"),
         ("0", "1", "1"),
         ("nan", "1", "1"),
-        ("2", "-1", "1"),
+        ("2", "1", "-1"),
         ("x", 1, 1),
     ],
 )

@@ -3,7 +3,11 @@
 import logging
 import math
 import struct
+import tracemalloc
+import zlib
+from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -83,6 +87,81 @@ def test_facts_are_read_without_pixels(write_dicom):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(PixelError, match="or the file is not DICOM"):
         read_facts(path)
+
+
+def with_modifiers(*codes):
+    item = coded("R-10242")
+    item.ViewModifierCodeSequence = [coded(code) for code in codes]
+    return [item]
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        ({}, ()),
+        ({"PresentationIntentType": "FOR PRESENTATION", "BurnedInAnnotation": "NO"}, ()),
+        ({"PresentationIntentType": "FOR PROCESSING"}, ("for processing",)),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.2.1"}, ("for processing",)),
+        ({"BreastImplantPresent": "YES", "PartialView": "YES"}, ("implant", "partial view")),
+        ({"BurnedInAnnotation": "YES"}, ("burned-in text",)),
+        ({"ViewCodeSequence": with_modifiers("399055006", "R-102D6")}, ("magnification", "spot compression")),
+        ({"ViewModifierCodeSequence": [coded("R-102D5")]}, ("implant displaced",)),
+        ({"ViewCodeSequence": with_modifiers("4711-secret")}, ()),
+    ],
+)
+def test_attributes_in_words_of_our_own(write_dicom, elements, expected):
+    assert facts(write_dicom(CELLS, **elements)).attributes == expected
+
+
+@pytest.mark.parametrize(
+    ("elements", "reason"),
+    [
+        ({"NumberOfFrames": 10**6, "Rows": 8000, "Columns": 8000}, "the file has more than one frame"),
+        ({"Rows": 65535, "Columns": 65535}, "the header says 65535 rows and 65535 columns"),
+    ],
+)
+def test_a_header_that_says_too_much_is_refused_before_memory_is_taken(write_dicom, elements, reason):
+    path = write_dicom(CELLS, **elements)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PixelError, match=reason):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_codestream_larger_than_its_header_says_is_not_decoded(write_dicom, monkeypatch):
+    codestream = imagecodecs.jpeg2k_encode(CELLS, codecformat="j2k", level=0)
+    size = codestream.index(b"\xff\x51") + 6
+    huge = codestream[:size] + struct.pack(">2I", 65535, 65535) + codestream[size + 8 :]
+    monkeypatch.setattr(imagecodecs, "jpeg2k_decode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(PixelError, match="the pixel data has 65535 × 65535"):
+        read(write_dicom(CELLS, syntax=uid.JPEG2000, codestreams=[huge]))
+
+
+def test_a_file_of_many_gigabytes_is_refused_unread(tmp_path, monkeypatch):
+    path = tmp_path / "tomosynthesis.dcm"
+    with path.open("wb") as file:
+        file.truncate(2**33)  # a hole, which takes no room on the disk
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
+    with pytest.raises(PixelError, match=r"^the file has 8589934592 bytes, more than one image can have$"):
+        read(path)
+
+
+def test_a_deflated_file_is_refused_before_it_has_grown(write_dicom):
+    path = write_dicom(CELLS, syntax=uid.DeflatedExplicitVRLittleEndian)
+    content, name = path.read_bytes(), uid.DeflatedExplicitVRLittleEndian.encode()
+    deflate = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    body = b"".join(deflate.compress(bytes(2**24)) for _ in range(33)) + deflate.flush()
+    path.write_bytes(content[: content.index(name) + len(name)] + body)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PixelError, match="the deflated file grows to more than 536870912 bytes"):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
 
 
 def element(tag, vr, value):

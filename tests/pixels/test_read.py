@@ -9,41 +9,103 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from mammoprep.pixels import Facts, PixelError, locate, read, read_values
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom"
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
 
-needs_dcmtk = pytest.mark.skipif(shutil.which("dcmj2pnm") is None, reason="DCMTK's dcmj2pnm is not installed")
+RENDERER = shutil.which("dcm2img") or shutil.which("dcmj2pnm")
+needs_dcmtk = pytest.mark.skipif(RENDERER is None, reason="DCMTK's dcm2img or dcmj2pnm is not installed")
 needs_data = pytest.mark.skipif(not REAL.is_dir(), reason="the real test files are not beside the project")
+DCMTK = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.2", "SOPInstanceUID": "1.2.3"}
+"""What DCMTK's own tools want of a file."""
+SYNTAXES = {
+    "Explicit VR Little Endian": "dcmconv +te",
+    "Implicit VR Little Endian": "dcmconv +ti",
+    "Explicit VR Big Endian": "dcmconv +tb",
+    "Deflated": "dcmconv +td",
+    "RLE": "dcmcrle",
+    "JPEG lossless": "dcmcjpeg +el",
+    "JPEG lossless SV1": "dcmcjpeg +e1",
+    "JPEG-LS": "dcmcjpls +el",
+}
+"""Transfer syntaxes that DCMTK writes and reads: not JPEG 2000, which test_pixel_data.py compares to uncompressed."""
 
 
-def dcmtk(path, tmp_path, *options):
+def dcmtk(path, tmp_path, *options, renderer=RENDERER):
     """Render with DCMTK, which knows neither padding nor LINEAR_EXACT."""
     out = tmp_path / "dcmtk.png"
-    subprocess.run(["dcmj2pnm", "-O", "+on2", *options, str(path), str(out)], check=True, capture_output=True)
+    subprocess.run([renderer, "-O", "+on2", *options, str(path), str(out)], check=True, capture_output=True)
     return cv2.imread(str(out), cv2.IMREAD_UNCHANGED).astype(int)
+
+
+def ramp(bits, signed):
+    """Give every stored value, or 4096 of them with both ends."""
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    values = np.linspace(low, high, min(2**bits, 4096)).round()
+    return values.reshape(-1, 64).astype(f"{'i' if signed else 'u'}{1 if bits == 8 else 2}")
+
+
+def voi_lut(bits, first):
+    """Give a LUT of 256 entries that bends the lower quarter of the values."""
+    item = Dataset()
+    item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [256, first, 16])
+    item.add_new("LUTData", "US", (np.linspace(0, 1, 256) ** 0.5 * 65535).round().astype(int).tolist())
+    return item
+
+
+@needs_dcmtk
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+def test_every_syntax_depth_and_sign_looks_as_in_dcmtk(write_dicom, tmp_path, syntax, bits, signed):
+    tool, *options = SYNTAXES[syntax].split()
+    renderer = RENDERER if syntax != "JPEG-LS" or "dcm2img" in str(RENDERER) else shutil.which("dcml2pnm")
+    if shutil.which(tool) is None or renderer is None:
+        pytest.skip(f"DCMTK's {tool} or its renderer of {syntax} is not installed")
+    cells, centre = ramp(bits, signed), 0 if signed else 2 ** (bits - 1)
+    for photometric in ("MONOCHROME1", "MONOCHROME2"):
+        path = write_dicom(
+            cells,
+            BitsStored=bits,
+            PhotometricInterpretation=photometric,
+            WindowCenter=[centre + 20, centre],
+            WindowWidth=[2 ** (bits - 1), 2**bits],
+            VOILUTSequence=[voi_lut(bits, centre - 128)],
+            **DCMTK,
+        )
+        subprocess.run([tool, *options, path, tmp_path / "made.dcm"], check=True, capture_output=True)
+        kinds = {"1": ("--use-window", "1"), "2": ("--use-window", "2"), "lut:1": ("--use-voi-lut", "1")}
+        for window, wanted in (kinds | {"full": ("--min-max-window",)}).items():
+            theirs = dcmtk(tmp_path / "made.dcm", tmp_path, *wanted, renderer=renderer)
+            ours = read(tmp_path / "made.dcm", window=window).pixels
+            assert abs(ours - theirs).max() < 257, (photometric, window)
 
 
 @needs_dcmtk
 @pytest.mark.parametrize("function", ["LINEAR", "SIGMOID"])
+@pytest.mark.parametrize("bits", [8, 12, 16])
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
-@pytest.mark.parametrize("slope", [1, -0.5])
-@pytest.mark.parametrize("kind", [np.uint16, np.int16])
-def test_generated_files_look_as_in_dcmtk(write_dicom, tmp_path, function, photometric, slope, kind):
-    cells = RAMP.astype(kind) - (2048 if kind is np.int16 else 0)
+@pytest.mark.parametrize("slope", [1, -0.5, -2])
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+def test_every_function_after_a_rescale_looks_as_in_dcmtk(
+    write_dicom, tmp_path, function, bits, photometric, slope, signed
+):
+    if slope == -0.5 and bits == 8:
+        pytest.skip("DCMTK rounds rescaled values to whole numbers, which of 8 bits is more than one grey level")
+    span = 2**bits * abs(slope)
     path = write_dicom(
-        cells,
-        BitsStored=12,
+        ramp(bits, signed),
+        BitsStored=bits,
         PhotometricInterpretation=photometric,
         RescaleSlope=slope,
         RescaleIntercept=100,
-        WindowCenter=[600, -300],
-        WindowWidth=[1500, 900],
+        WindowCenter=[f"{0.15 * span:.2f}", f"{-0.1 * span:.2f}"],
+        WindowWidth=[f"{0.4 * span:.2f}", f"{0.25 * span:.2f}"],
         VOILUTFunction=function,
-        SOPClassUID="1.2.840.10008.5.1.4.1.1.1.2",
-        SOPInstanceUID="1.2.3",
+        **DCMTK,
     )
     for number in ("1", "2"):
         theirs = dcmtk(path, tmp_path, "--use-window", number)

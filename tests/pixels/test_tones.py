@@ -60,6 +60,16 @@ def test_linear(center, width, values, expected):
     assert windowed(values, center, width) == expected
 
 
+@given(center=st.integers(-2000, 2000), width=st.integers(2, 65536))
+@settings(max_examples=40, deadline=None)
+def test_sixteen_bits_lose_nothing_of_the_windowed_range(center, width):
+    tones = Tones(bits=16, signed=True, windows=(Window(center, width, "LINEAR"),))
+    low, high = (center - 0.5 + side * (width - 1) / 2 for side in (-1, 1))
+    values = np.arange(max(-32768, math.ceil(low)), min(32767, math.floor(high)) + 1)
+    shares = np.array(greys(values.astype(np.int16).view(np.uint16), tones)) / 65535
+    np.testing.assert_array_equal(np.rint((shares - 0.5) * (width - 1) + center - 0.5), values)
+
+
 def test_linear_exact_has_no_half_pixel_shift():
     assert windowed([49, 50, 75, 100, 150, 151], 100, 100, "LINEAR_EXACT") == [0, 0, 16384, 32768, 65535, 65535]
 
