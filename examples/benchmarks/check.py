@@ -1,8 +1,8 @@
 """Measure `check`: on images of 1024 x 832 pixels against decoding the same PNGs, and what parts copies from others.
 
 The floor is what no check can leave out: to decode every PNG once, here with OpenCV on the same number of threads. Both
-are timed in turn, so that another load on the machine falls on both. Then the fingerprints: in how many of their bits an
-image differs from changed copies of it, and from every other image of a data set (default: phantoms).
+are timed in turn, so that another load on the machine falls on both. Then the fingerprints: how far
+an image is from changed copies of it, and from every other image of a data set (default: phantoms).
 
 Type: python examples/benchmarks/check.py [IMAGES] [THREADS] [DATASET]        (default: 1000 2)
 """
@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 
 from mammoprep import panoptic, phantom
 from mammoprep.check import check, duplicates
-from mammoprep.convert import Options, case, dataset, layers, summary
+from mammoprep.convert import Options, case, convert, dataset, summary
 from mammoprep.convert.run import FORMAT
 from mammoprep.parallel import Workers
-from mammoprep.phantom import studies
+from mammoprep.readers import READERS
 from mammoprep.records import Ellipse, Finding, Record
 
 HEIGHT, WIDTH = 1024, 832
 ROUNDS = 3
 CATEGORIES = panoptic.make_categories(["BI-RADS 3", "BI-RADS 4", "BI-RADS 5"])
-PATIENTS = 100
+PATIENTS = 60
 """Phantoms whose fingerprints are compared."""
 
 Grey = NDArray[np.uint8]
@@ -45,11 +45,12 @@ def write_dataset(root: Path, count: int) -> None:
     generator = np.random.default_rng(0)
     noise = [generator.normal(0, 1, (HEIGHT, WIDTH)).astype(np.float32) for _ in range(8)]
     textures = [cv2.GaussianBlur(each, (0, 0), 25) * 800 + each * 3 + 110 for each in noise]
-    breast = cv2.ellipse(np.zeros((HEIGHT, WIDTH), np.uint8), (0, 512), (520, 490), 0, 0, 360, 1, cv2.FILLED)
     job = case.Job(raw, out, Options(labels="birads", long_side=0), CATEGORIES)
     cases = []
     for number in range(1, count + 1):
         name = f"image-{number:05d}"
+        middle, *axes = generator.integers((400, 350, 300), (620, 700, 490)).tolist()
+        breast = cv2.ellipse(np.zeros((HEIGHT, WIDTH), np.uint8), (0, middle), axes, 0, 0, 360, 1, cv2.FILLED)
         shown = np.roll(textures[number % 8], generator.integers(0, WIDTH, 2), (0, 1)).clip(0, 255) * breast
         cv2.imwrite(str(raw / f"{name}.png"), shown.astype(np.uint8), (cv2.IMWRITE_PNG_COMPRESSION, 1))
         places = generator.integers((30, 200, 8, 8, 0), (400, 820, 60, 60, 3), (generator.integers(0, 4), 5)).tolist()
@@ -132,27 +133,28 @@ COPIES: Mapping[str, Callable[[Grey], NDArray[Any]]] = {
 
 
 def greys(root: Path | None) -> dict[str, Grey]:
-    """Give the images of a DATASET, or phantoms, 8 bits each."""
+    """Give the images of a DATASET, or of phantoms that are converted for it."""
     if root is not None:
         return {path.stem: cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(root.glob("images/*.png"))}
-    drawn = {view.image_id: phantom.draw(view)[0] for view in studies.plan(PATIENTS, seed=0, long_side=256)}
-    grid = {name: layers.fit(*grey.shape, long_side=0) for name, grey in drawn.items()}
-    return {name: layers.resize_image(grey * np.uint16(16), grid[name], bits=8) for name, grey in drawn.items()}
+    with TemporaryDirectory() as name:
+        raw, out = Path(name) / "raw", Path(name) / "dataset"
+        phantom.write(raw, patients=PATIENTS)
+        convert(READERS["vindr"], raw, out=out, options=Options(labels="birads"))
+        return greys(out)
 
 
 def measure_fingerprints(root: Path | None) -> None:
-    """Print in how many bits copies and other images differ."""
+    """Print how far copies and other images are apart."""
     images = greys(root)
-    prints = {name: duplicates.fingerprint(grey) for name, grey in images.items()}
-    print(f"{len(images)} images of {root or 'phantoms'}; fewer than {duplicates.LEAST_DISTANCE} bits are a duplicate")
+    prints = np.stack([duplicates.fingerprint(grey) for grey in images.values()])
+    print(f"{len(images)} images of {root or 'phantoms'}; nearer than {duplicates.NEAREST} is a duplicate")
     for title, change in COPIES.items():
-        copies = [duplicates.fingerprint(change(grey)) for grey in images.values()]
-        apart = [int(np.bitwise_count(one ^ other).sum()) for one, other in zip(prints.values(), copies, strict=True)]
-        found = np.mean(np.array(apart) < duplicates.LEAST_DISTANCE)
-        print(f"copy: {title:26} median {median(apart):3.0f}, most {max(apart):3d}; {found:.1%} found")
-    stacked = np.stack([*prints.values()])
-    nearest = [int(np.bitwise_count(stacked[:i] ^ stacked[i]).sum(axis=1).min()) for i in range(1, len(stacked))]
-    print(f"two different images: least {min(nearest)} bits of {duplicates.BITS}")
+        copies = np.stack([duplicates.fingerprint(change(grey)) for grey in images.values()])
+        apart = np.diagonal(duplicates.distances(prints, copies))
+        found = np.mean(apart < duplicates.NEAREST)
+        print(f"copy: {title:26} median {np.median(apart):.2f}, most {apart.max():.2f}; {found:.1%} found")
+    nearest = duplicates.distances(prints, prints)[np.triu_indices(len(prints), 1)].min()
+    print(f"two different images: {nearest:.2f} at least")
 
 
 def main(count: int = 1000, threads: int = 2, root: Path | None = None) -> None:

@@ -38,11 +38,15 @@ class Drawn:
 
 @dataclass(slots=True)
 class Content:
-    """What the two files say as far as it can be used, and what is wrong with them."""
+    """What the two files say as far as it can be used, and what is wrong with them.
+
+    `has_instances` says that instances.json is there and can be read.
+    """
 
     categories: list[Category] = field(default_factory=list)
     images: dict[int, Drawn] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    has_instances: bool = False
 
     @property
     def things(self) -> set[int]:
@@ -218,6 +222,7 @@ def _read_instances(dataset: Path, of_panoptic: Mapping[str, list[Any]], content
     except MammoprepError:
         content.add("files", INSTANCES, "it is no readable COCO file of instances")
         return
+    content.has_instances = True
     things = [entry for entry in of_panoptic["categories"] if isinstance(entry, dict) and entry.get("isthing")]
     for name, listed in (("images", of_panoptic["images"]), ("categories", things)):
         if raw[name] != listed:

@@ -24,12 +24,16 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An image to look at; `bits` is what the manifest says of the stored images, None where it says nothing."""
+    """An image to look at; `bits` is what the manifest says of the stored images, None where it says nothing.
+
+    `has_instances` False leaves out what needs instances.json.
+    """
 
     root: Path
     drawn: Drawn
     things: frozenset[int]
     bits: int | None
+    has_instances: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +104,7 @@ def _map_problems(job: Job) -> Iterator[Problem]:
         yield Problem("unlisted-segment", where, f"id {unlisted} ({drawn[unlisted][0]} pixels) is not listed")
     for position, segment in zip(job.drawn.positions, image.segments, strict=True):
         yield from _segment_problems(job, position, segment, drawn)
-    if job.things & {segment.category_id for segment in image.segments} or job.drawn.instances:
+    if job.has_instances and (job.drawn.instances or any(s.category_id in job.things for s in image.segments)):
         yield from _lesion_problems(job, runs, drawn)
 
 

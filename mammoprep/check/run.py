@@ -55,7 +55,7 @@ def _check(dataset: Path, workers: Workers, on_progress: Progress) -> Report:
     if rows:
         problems += tables.cases(rows, content)
     if manifest:
-        problems += tables.manifest(manifest, content, len(set(patients.values())))
+        problems += tables.manifest(manifest, content, len(set(patients.values())) if rows else None)
     problems += tables.folds(dataset, content, patients)
     problems += _look(dataset, content, manifest, patients=patients, workers=workers, on_progress=on_progress)
     free = {row["image_id"] for row in rows if row["lesion_free"] == "1"}
@@ -84,7 +84,8 @@ def _look(
     bits = manifest["options"].get("bits") if manifest else None
     bits = bits if bits in (8, 16) else None
     drawn = [content.images[number] for number in sorted(content.images)]
-    jobs = (pixels.Job(dataset, each, frozenset(content.things), bits) for each in drawn)
+    things = frozenset(content.things)
+    jobs = (pixels.Job(dataset, each, things, bits, content.has_instances) for each in drawn)
     problems: list[Problem] = []
     names, digests, fingerprints = [], [], []
     for done, (each, seen) in enumerate(
