@@ -10,7 +10,7 @@ import typer
 from typer import TyperException
 
 from mammoprep import __version__
-from mammoprep.cli import check, compare, convert, demo, evaluate, folds, models, predict, train, weights
+from mammoprep.cli import check, compare, convert, demo, evaluate, folds, inspect, models, predict, train, weights
 from mammoprep.errors import MammoprepError
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def _root(
 
 
 app.add_typer(convert.app, name="convert")
+app.command()(inspect.inspect)
 app.command()(check.check)
 app.command()(folds.folds)
 app.command()(models.models)
