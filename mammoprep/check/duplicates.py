@@ -16,8 +16,8 @@ NEAREST = 0.25
 Of 183 real CDD-CESM images, both views and both kinds of a breast among them, the nearest two have 0.38, of 2,000
 phantoms (two million pairs of other patients) 0.30. Copies of the real ones in JPEG of quality 50, at half the size,
 with gamma 0.6 to 1.6, clipped, with noise, 2 pixels aside or without 1 % at each edge have 0.23 at most. Most copies
-without 3 % and all mirrored ones are missed. (examples/benchmarks/check.py. A share of all 512 bits parts less well: a small
-breast leaves most of them dark.)
+without 3 % and all mirrored ones are missed (examples/benchmarks/check.py). A share of all 512 bits parts less well: a
+small breast leaves most of them dark.
 """
 _ROWS = 64
 """Fingerprints that are compared with all others at a time."""
@@ -44,8 +44,10 @@ def find(
     for name, digest in zip(names, digests, strict=True):
         twin = first.setdefault(digest, name)
         if twin != name:
-            whose = "of the same patient" if patients.get(twin) == patients.get(name) else "of another patient"
-            yield Problem("identical-images", f"images/{name}.png", f"has the pixels of {twin}.png, {whose}")
+            one, other = patients.get(twin), patients.get(name)
+            whose = "of the same patient" if one == other else "of another patient"
+            what = f"has the pixels of {twin}.png" + (f", {whose}" if one and other else "")
+            yield Problem("identical-images", f"images/{name}.png", what)
     known = [i for i, name in enumerate(names) if patients.get(name) and first[digests[i]] == name]
     if len(known) > 1:
         groups = np.unique([patients[names[i]] for i in known], return_inverse=True)[1]

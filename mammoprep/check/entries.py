@@ -76,7 +76,7 @@ def _is_flag(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
+    return isinstance(value, str) and value != "" and "\0" not in value  # which no path may hold
 
 
 def _is_box(value: Any) -> bool:

@@ -50,15 +50,15 @@ def _check(dataset: Path, workers: Workers, on_progress: Progress) -> Report:
     rows, problems = tables.rows_of(dataset, "cases.csv", tables.COLUMNS, rule="cases-columns")
     skipped, strange = tables.rows_of(dataset, "skipped.csv", tables.SKIPPED, rule="skipped")
     manifest, wrong = tables.read_manifest(dataset)
-    patients = {row["image_id"]: row["patient_id"] for row in rows if row["patient_id"]}
-    problems += [*content.problems, *strange, *wrong, *tables.files(dataset, content), *tables.skipped(skipped)]
-    if rows:
+    patients = {row["image_id"]: row["patient_id"] for row in rows or () if row["patient_id"]}
+    problems += [*content.problems, *strange, *wrong, *tables.files(dataset, content), *tables.skipped(skipped or ())]
+    if rows is not None:
         problems += tables.cases(rows, content)
     if manifest:
-        problems += tables.manifest(manifest, content, len(set(patients.values())) if rows else None)
+        problems += tables.manifest(manifest, content, None if rows is None else len(set(patients.values())))
     problems += tables.folds(dataset, content, patients)
     problems += _look(dataset, content, manifest, patients=patients, workers=workers, on_progress=on_progress)
-    free = {row["image_id"] for row in rows if row["lesion_free"] == "1"}
+    free = {row["image_id"] for row in rows or () if row["lesion_free"] == "1"}
     return Report(
         images=len(content.images),
         patients=len(set(patients.values())),

@@ -45,17 +45,17 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 def rows_of(
     dataset: Path, name: str, columns: Sequence[str], *, rule: str
-) -> tuple[list[dict[str, str]], list[Problem]]:
-    """Read a table that must have some columns; give no rows, and say why, where it has not or cannot be read."""
+) -> tuple[list[dict[str, str]] | None, list[Problem]]:
+    """Read a table that must have some columns; give None for rows, and say why, where it has not or is unreadable."""
     if not (dataset / name).is_file():
-        return [], []  # which `files` says
+        return None, []  # which `files` says
     try:
         found, rows = read_csv(dataset / name)
     except (OSError, ValueError):
-        return [], [Problem("files", name, "it cannot be read as CSV in UTF-8")]
+        return None, [Problem("files", name, "it cannot be read as CSV in UTF-8")]
     missing = [column for column in columns if column not in found]
     if missing:
-        return [], [Problem(rule, name, f"it has no column {', '.join(missing)}")]
+        return None, [Problem(rule, name, f"it has no column {', '.join(missing)}")]
     return rows, []
 
 
@@ -227,6 +227,12 @@ def folds(dataset: Path, content: Content, patients: Mapping[str, str]) -> Itera
     except MammoprepError:
         yield Problem("files", name, "it does not list folds of image ids")
         return
+    said = panoptic.read_json(dataset / name, hint=_HINT).get("k")
+    if said != len(found):
+        yield Problem("folds", name, f"k is {said!r}, there are {len(found)} folds")
+    if any(type(each) is not int for fold in found for side in fold for each in side):
+        yield Problem("folds", name, "an image id is no whole number")
+        return
     known = content.images.keys()
     for number, (train, val) in enumerate(found):
         where = f"{name} fold {number}"
@@ -241,9 +247,6 @@ def _fold_problems(train: Sequence[int], val: Sequence[int], known: Collection[i
     sides = [*train, *val]
     if not train or not val:
         yield f"{'val' if train else 'train'} is empty"
-    if any(type(each) is not int for each in sides):
-        yield "an image id is no whole number"
-        return
     if unknown := set(sides) - set(known):
         yield f"{len(unknown)} ids are of no image, the first is {min(unknown)}"
     if missing := set(known) - set(sides):

@@ -10,6 +10,7 @@ from mammoprep import panoptic
 from mammoprep.check import RULES, check, tables
 from mammoprep.convert import case
 from mammoprep.convert.run import FORMAT
+from mammoprep.errors import MammoprepError
 
 
 def test_a_converted_data_set_keeps_every_rule(clean):
@@ -104,7 +105,7 @@ def leaking(content):
     """Put an image of fold 0's other patients on the other side."""
     fold = content["folds"][0]
     fold["val"].append(fold["train"].pop())
-    content["folds"] = [fold]
+    content.update(folds=[fold], k=1)
 
 
 def reordered(root, tools):
@@ -125,6 +126,7 @@ BROKEN = {
         of_panoptic(setting((*SEGMENT, "bbox"), [1, 2, 3])),
         of_panoptic(setting((*SEGMENT, "pseudo_mask"), {"method": "otsu", "threshold": 1.0})),
         of_panoptic(setting(("categories", 0, "color"), [0, 0, 300])),
+        of_panoptic(setting(("images", 0, "file_name"), "one\0.png")),
         of_instances(setting((*INSTANCE, "area"), 400.0)),
         of_instances(setting((*INSTANCE, "segmentation"), [[1, 2, 3]])),
     ],
@@ -194,6 +196,7 @@ BROKEN = {
         lambda root, tools: tools["csv"](root / "cases.csv", lambda rows: [row.pop("view") for row in rows])
     ],
     "cases-rows": [
+        lambda root, tools: (root / "cases.csv").write_text((root / "cases.csv").read_text().splitlines()[0] + "\n"),
         lambda root, tools: tools["csv"](root / "cases.csv", lambda rows: rows.pop()),
         lambda root, tools: tools["csv"](root / "cases.csv", lambda rows: rows.append(rows[0])),
         of_case(0, image_id="other"),
@@ -224,9 +227,11 @@ BROKEN = {
         of_manifest(setting(("inputs", "table.csv"), "short")),
     ],
     "folds": [
+        of_folds(setting(("k",), 5)),
         of_folds(lambda content: content["folds"][0]["train"].append(77)),
         of_folds(lambda content: content["folds"][0]["train"].pop()),
         of_folds(lambda content: content["folds"][0]["val"].append("1")),
+        of_folds(lambda content: content["folds"][0]["val"].append([1])),
         of_folds(lambda content: content["folds"].pop()),
         of_folds(lambda content: content["folds"][0].update(val=[])),
         of_folds(lambda content: content["folds"][0]["val"].append(content["folds"][0]["val"][0])),
@@ -235,7 +240,7 @@ BROKEN = {
 }
 FOLLOWS = {
     "entry": {"unlisted-segment", "instance-segment", "instances-lists", "n-findings", "manifest", "category"}
-    | {"segment-category", "instance-of"},
+    | {"segment-category", "instance-of", "annotation", "stray-file", "cases-rows", "folds"},
     "category": {"segment-category", "instances-lists", "instance-of", "manifest", "n-findings", "lesion-free"},
     "image-id": {"instances-lists"},
     "annotation": {"unlisted-segment", "instance-segment", "n-findings", "manifest"},
@@ -319,3 +324,56 @@ def test_no_patient_is_named(broken, change_json, change_csv):
     report = check(broken)
     assert "folds-patients" in report.by_rule()
     assert "4711" not in json.dumps(report.to_json())
+
+
+def places(content, path=()):
+    """Yield the keys and positions that lead to each value of a JSON file."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+STRANGE = (
+    None,
+    -1,
+    0,
+    1.5,
+    True,
+    10**30,
+    "",
+    "two",
+    [],
+    {},
+    [None],
+    [[]],
+    {"size": [60, 40], "counts": "\\"},
+    "\u0000",
+)
+
+
+@pytest.mark.parametrize("name", ["panoptic.json", "instances.json", "manifest.json", "folds.json"])
+def test_whatever_stands_in_a_file_is_a_problem_and_never_a_crash(broken, name):
+    """Every 7th place of a file gets one of some strange values in turn."""
+    before = (broken / name).read_text()
+    for position, place in enumerate(places(json.loads(before))):
+        if position % 7:
+            continue
+        content = json.loads(before)
+        setting(place, STRANGE[position // 7 % len(STRANGE)])(content)
+        (broken / name).write_text(json.dumps(content))
+        try:
+            check(broken, fix=True)
+        except MammoprepError as error:
+            assert "panoptic.json" in str(error)  # noqa: PT017
+        (broken / name).write_text(before)
+
+
+def test_tables_of_random_bytes_are_problems(broken):
+    random = np.random.default_rng(0)
+    for name in ("cases.csv", "skipped.csv", "manifest.json", "folds.json", "instances.json"):
+        before = (broken / name).read_bytes()
+        for size in (0, 1, 50, 500):
+            (broken / name).write_bytes(random.bytes(size))
+            assert check(broken).problems
+            (broken / name).write_bytes(before)
