@@ -89,8 +89,10 @@ def measure_speed(count: int, threads: int) -> None:
     with TemporaryDirectory() as name:
         write_dataset(Path(name), count)
         root = Path(name) / "dataset"
-        found = check(root, workers=Workers(threads)).problems
-        print(f"{count} images of {HEIGHT} x {WIDTH}, {threads} threads, {len(found)} problems; medians of {ROUNDS}")
+        found = {rule: len(each) for rule, each in check(root, workers=Workers(threads)).by_rule().items()}
+        print(
+            f"{count} images of {HEIGHT} x {WIDTH}, {threads} threads; medians of {ROUNDS}; found: {found or 'nothing'}"
+        )
         times = [
             (seconds(lambda: decode(root, threads)), seconds(lambda: check(root, workers=Workers(threads))))
             for _ in range(ROUNDS)

@@ -44,9 +44,9 @@ def find(
     for name, digest in zip(names, digests, strict=True):
         twin = first.setdefault(digest, name)
         if twin != name:
-            one, other = patients.get(twin), patients.get(name)
-            whose = "of the same patient" if one == other else "of another patient"
-            what = f"has the pixels of {twin}.png" + (f", {whose}" if one and other else "")
+            theirs, own = patients.get(twin), patients.get(name)
+            whose = "of the same patient" if theirs == own else "of another patient"
+            what = f"has the pixels of {twin}.png" + (f", {whose}" if theirs and own else "")
             yield Problem("identical-images", f"images/{name}.png", what)
     known = [i for i, name in enumerate(names) if patients.get(name) and first[digests[i]] == name]
     if len(known) > 1:

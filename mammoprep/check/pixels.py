@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,24 +160,21 @@ def _lesion_problems(job: Job, runs: Runs, drawn: Mapping[int, tuple[int, Box]])
             wholes.append(made)
     lengths = np.diff(runs.starts, append=runs.shape[0] * runs.shape[1])
     ids = np.repeat(runs.labels[runs.index].astype(np.int32), lengths).reshape(runs.shape)
-    image = job.drawn.image
-    owners = {}
-    free = list(wholes)
+    image, owners = job.drawn.image, dict[int, _Whole]()
     for position, segment in zip(job.drawn.positions, image.segments, strict=True):
         if segment.category_id not in job.things or segment.id not in drawn:
             continue
-        holders = [whole for whole in free if _holds(whole, ids, segment, drawn[segment.id][0])]
-        own = min(holders, key=lambda whole: whole.area, default=None)  # a smaller one would lie on it
-        where = f"{PANOPTIC} image {image.name} segment {segment.id}"
-        if own is None:
+        area, where = drawn[segment.id][0], f"{PANOPTIC} image {image.name} segment {segment.id}"
+        holders = [whole for whole in wholes if whole not in owners.values() and _holds(whole, ids, segment, area)]
+        if not holders:
             yield Problem("instance-segment", where, f"no instance of its class in {INSTANCES} holds its pixels")
             continue
-        free.remove(own)
-        owners[segment.id] = own
+        own = owners[segment.id] = min(holders, key=lambda whole: whole.area)  # a smaller one would lie on it
         place = ("annotations", job.drawn.annotation, "segments_info", position, "covered")
-        yield from _covered_problems(segment, drawn[segment.id][0], own, where=where, place=place)
-    for whole in free:
-        yield Problem("instance-segment", _where(whole.instance), f"no segment of image {image.name} belongs to it")
+        yield from _covered_problems(segment, area, own, where=where, place=place)
+    for whole in wholes:
+        if whole not in owners.values():
+            yield Problem("instance-segment", _where(whole.instance), f"no segment of {image.name} belongs to it")
     for segment_id, whole in owners.items():
         yield from _overlap_problems(segment_id, whole, ids, owners)
 
@@ -236,7 +232,7 @@ def _covered_problems(
 
 
 def _overlap_problems(
-    segment_id: int, whole: _Whole, ids: NDArray[np.int32], owners: Mapping[int, Any]
+    segment_id: int, whole: _Whole, ids: NDArray[np.int32], owners: Mapping[int, _Whole]
 ) -> Iterator[Problem]:
     """Find what lies on a finding without being a smaller one."""
     for other in set(np.unique(_under(whole, ids)).tolist()) - {segment_id}:

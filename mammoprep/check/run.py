@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 
 from mammoprep import panoptic, parallel
-from mammoprep.check import duplicates, entries, pixels, tables
+from mammoprep.check import duplicates, entries, folds, pixels, tables
 from mammoprep.check.entries import Content
 from mammoprep.check.rules import RULES, Edit, Problem, Report, count_fixed
 from mammoprep.errors import MissingFileError, UnknownNameError
@@ -56,7 +56,7 @@ def _check(dataset: Path, workers: Workers, on_progress: Progress) -> Report:
         problems += tables.cases(rows, content)
     if manifest:
         problems += tables.manifest(manifest, content, None if rows is None else len(set(patients.values())))
-    problems += tables.folds(dataset, content, patients)
+    problems += folds.check(dataset, content, patients)
     problems += _look(dataset, content, manifest, patients=patients, workers=workers, on_progress=on_progress)
     free = {row["image_id"] for row in rows or () if row["lesion_free"] == "1"}
     return Report(

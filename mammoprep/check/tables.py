@@ -1,9 +1,9 @@
-"""cases.csv, skipped.csv, manifest.json and folds.json, held against panoptic.json."""
+"""cases.csv, skipped.csv and manifest.json, held against panoptic.json."""
 
 import csv
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
@@ -22,7 +22,11 @@ COLUMNS = (
 )
 """The columns of cases.csv; a DATASET may have more."""
 SKIPPED = ("source", "stage", "reason")
-MANIFEST = ("format", "dataset", "options", "labels", "versions", "seed", "counts", "inputs")
+MANIFEST = {
+    **{"format": int, "dataset": str, "options": dict, "labels": str},
+    **{"versions": dict, "seed": int, "counts": dict, "inputs": dict},
+}
+"""The keys of manifest.json, and of what type each is."""
 _FILES = ("instances.json", "cases.csv", "skipped.csv", "manifest.json")
 _FOLDERS = ("images", "panoptic")
 _HINT = "Convert again."
@@ -190,11 +194,11 @@ def read_manifest(dataset: Path) -> tuple[Mapping[str, Any], list[Problem]]:
     missing = [key for key in MANIFEST if not isinstance(content, dict) or key not in content]
     if missing:
         return {}, [Problem("manifest", name, f"it lacks {', '.join(missing)}")]
+    wrong = [key for key, kind in MANIFEST.items() if type(content[key]) is not kind]
+    if wrong:
+        return {}, [Problem("manifest", name, f"{wrong[0]} is of another type than {MANIFEST[wrong[0]].__name__}")]
     if content["format"] != FORMAT:
         return {}, [Problem("manifest", name, f"format is {content['format']!r}, this version reads {FORMAT}")]
-    wrong = [key for key in ("options", "versions", "counts", "inputs") if not isinstance(content[key], dict)]
-    if wrong:
-        return {}, [Problem("manifest", name, f"{wrong[0]} is no JSON object")]
     found: Mapping[str, Any] = content
     return found, []
 
@@ -215,53 +219,3 @@ def manifest(found: Mapping[str, Any], content: Content, patients: int | None) -
     for path, code in found["inputs"].items():
         if not isinstance(code, str) or len(code) != 64 or set(code) - set("0123456789abcdef"):
             yield Problem("manifest", "manifest.json", f"inputs: {path} has no SHA-256")
-
-
-def folds(dataset: Path, content: Content, patients: Mapping[str, str]) -> Iterator[Problem]:
-    """Check folds.json, where there is one, against the images and the patients by image name."""
-    name = "folds.json"
-    if not (dataset / name).exists():
-        return
-    try:
-        found = panoptic.load_folds(dataset)
-    except MammoprepError:
-        yield Problem("files", name, "it does not list folds of image ids")
-        return
-    said = panoptic.read_json(dataset / name, hint=_HINT).get("k")
-    if said != len(found):
-        yield Problem("folds", name, f"k is {said!r}, there are {len(found)} folds")
-    if any(type(each) is not int for fold in found for side in fold for each in side):
-        yield Problem("folds", name, "an image id is no whole number")
-        return
-    known = content.images.keys()
-    for number, (train, val) in enumerate(found):
-        where = f"{name} fold {number}"
-        yield from (Problem("folds", where, what) for what in _fold_problems(train, val, known))
-        yield from _leaks(train, val, content, patients, where)
-    held_out = Counter(each for _, val in found for each in val)
-    if len(found) > 1 and (wrong := [each for each in known if held_out[each] != 1]):
-        yield Problem("folds", name, f"{len(wrong)} images are not held out once, the first is {min(wrong)}")
-
-
-def _fold_problems(train: Sequence[int], val: Sequence[int], known: Collection[int]) -> Iterator[str]:
-    sides = [*train, *val]
-    if not train or not val:
-        yield f"{'val' if train else 'train'} is empty"
-    if unknown := set(sides) - set(known):
-        yield f"{len(unknown)} ids are of no image, the first is {min(unknown)}"
-    if missing := set(known) - set(sides):
-        yield f"{len(missing)} images are on no side, the first is {min(missing)}"
-    if len(sides) > len(set(sides)):
-        yield f"{len(sides) - len(set(sides))} images are there twice"
-
-
-def _leaks(
-    train: Sequence[int], val: Sequence[int], content: Content, patients: Mapping[str, str], where: str
-) -> Iterator[Problem]:
-    of = [
-        {patients.get(content.images[i].image.name, "") for i in side if i in content.images} for side in (train, val)
-    ]
-    if both := (of[0] & of[1]) - {""}:
-        yield Problem(
-            "folds-patients", where, f"{len(both)} patients are on both sides; make them anew: mammoprep folds"
-        )

@@ -108,21 +108,23 @@ def _sections(found: "Inventory") -> Iterator[tuple[str, Mapping[str, int]]]:
 
 def _classes(found: "Inventory") -> "Table":
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("class")
     for title in ("findings", "images", "patients"):
         table.add_column(title, justify="right")
     for name, of in found.classes.items():
-        table.add_row(name, str(of.findings), str(of.images), str(of.patients))
+        table.add_row(Text(name), str(of.findings), str(of.images), str(of.patients))
     return table
 
 
 def _sizes(title: str, sizes: Mapping[str, Mapping[str, int]]) -> "Table":
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title)
     for name in next(iter(sizes.values())):
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")
     for bin_, counts in sizes.items():
         table.add_row(bin_, *map(str, counts.values()))
     return table
