@@ -43,15 +43,16 @@ def write_dataset(root: Path, count: int) -> None:
     for folder in (raw, out / "images", out / "panoptic"):
         folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
-    noise = [generator.normal(0, 1, (HEIGHT, WIDTH)).astype(np.float32) for _ in range(8)]
-    textures = [cv2.GaussianBlur(each, (0, 0), 25) * 800 + each * 3 + 110 for each in noise]
+    grain = generator.normal(110, 3, (HEIGHT, WIDTH)).astype(np.float32)
     job = case.Job(raw, out, Options(labels="birads", long_side=0), CATEGORIES)
     cases = []
     for number in range(1, count + 1):
         name = f"image-{number:05d}"
         middle, *axes = generator.integers((400, 350, 300), (620, 700, 490)).tolist()
         breast = cv2.ellipse(np.zeros((HEIGHT, WIDTH), np.uint8), (0, middle), axes, 0, 0, 360, 1, cv2.FILLED)
-        shown = np.roll(textures[number % 8], generator.integers(0, WIDTH, 2), (0, 1)).clip(0, 255) * breast
+        blotches = generator.normal(0, 40, (HEIGHT // 25, WIDTH // 25)).astype(np.float32)
+        texture = grain + cv2.resize(blotches, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+        shown = texture.clip(0, 255) * breast
         cv2.imwrite(str(raw / f"{name}.png"), shown.astype(np.uint8), (cv2.IMWRITE_PNG_COMPRESSION, 1))
         places = generator.integers((30, 200, 8, 8, 0), (400, 820, 60, 60, 3), (generator.integers(0, 4), 5)).tolist()
         found = tuple(Finding(Ellipse(x, y, a, b), CATEGORIES[c].name, f"row {number}") for x, y, a, b, c in places)
