@@ -529,3 +529,24 @@ def test_segment_without_area_and_box_is_read(tmp_path):
     """As detectron2 and Mask2Former write their predictions."""
     segment = panoptic.Segment.from_json({"id": 3, "category_id": 1, "isthing": True})
     assert (segment.area, segment.bbox) == (panoptic.LEFT_OUT, (0, 0, 0, 0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_run_lengths_are_those_that_pycocotools_decodes(seed):
+    generator = np.random.default_rng(seed)
+    mask = generator.random(generator.integers(1, 90, 2)) < generator.choice([0, 0.01, 0.5, 1])
+    lengths = panoptic.run_lengths(panoptic.encode_rle(mask))
+    assert (np.repeat(np.arange(len(lengths)) % 2 == 1, lengths) == mask.ravel(order="F")).all()
+
+
+def test_run_lengths_of_a_code_worked_by_hand():
+    """ "6" ends a run of 6; a third run is told as the difference from the first: "3" after 2 and 1 is 3 pixels."""
+    assert panoptic.run_lengths({"size": [2, 3], "counts": "6"}) == [6]
+    assert panoptic.run_lengths({"size": [2, 3], "counts": "213"}) == [2, 1, 3]
+
+
+@pytest.mark.parametrize("counts", ["", "7", "2", "\n", "é", "R", "o" * 40, "2O5"])
+def test_code_that_is_none_is_refused(counts):
+    with pytest.raises(ValueError, match="its (runs|counts)"):
+        panoptic.run_lengths({"size": [2, 3], "counts": counts})

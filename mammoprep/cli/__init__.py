@@ -11,6 +11,7 @@ from typer import TyperException
 
 from mammoprep import __version__
 from mammoprep.cli import (
+    check,
     compare,
     console,
     convert,
@@ -18,6 +19,7 @@ from mammoprep.cli import (
     doctor,
     evaluate,
     folds,
+    inspect,
     models,
     predict,
     readers,
@@ -51,6 +53,8 @@ def _root(
 
 app.add_typer(convert.app, name="convert")
 app.command()(readers.readers)
+app.command()(inspect.inspect)
+app.command()(check.check)
 app.command()(folds.folds)
 app.command()(models.models)
 app.command()(weights.weights)

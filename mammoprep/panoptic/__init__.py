@@ -45,7 +45,7 @@ from mammoprep.panoptic.png import (
     write_ids,
     write_png,
 )
-from mammoprep.panoptic.rle import Mask, Rle, decode_rle, encode_crop, encode_rle, mask_box
+from mammoprep.panoptic.rle import Mask, Rle, decode_rle, encode_crop, encode_rle, mask_box, run_lengths
 from mammoprep.panoptic.stream import read_entries
 
 __all__ = [
@@ -86,6 +86,7 @@ __all__ = [
     "read_json",
     "read_png",
     "replacing",
+    "run_lengths",
     "runs_of",
     "staged",
     "write_bytes",

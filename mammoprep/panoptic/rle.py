@@ -9,6 +9,8 @@ from pycocotools import mask as coco_mask
 
 Mask = NDArray[np.bool_]
 """A boolean mask (H, W)."""
+_MOST_BITS = 35
+"""Bits that a run of any image may have, in digits of 5."""
 
 
 class Rle(TypedDict):
@@ -50,6 +52,29 @@ def decode_rle(code: Rle) -> Mask:
         warnings.filterwarnings("ignore", "__array__", DeprecationWarning)  # pycocotools' own, under NumPy 2
         mask: Mask = coco_mask.decode({"size": code["size"], "counts": code["counts"].encode("ascii")}).astype(bool)
     return mask
+
+
+def run_lengths(code: Rle) -> list[int]:
+    """Give the lengths of a code's runs, down the columns, that of zeros first.
+
+    pycocotools reads whatever it is given, beyond the end of its memory too. Raises ValueError for text that is no code
+    and for runs that do not add up to the image.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for character in code["counts"]:
+        digit = ord(character) - 48
+        if not 0 <= digit < 64 or shift > _MOST_BITS:
+            raise ValueError("its counts are no run-length code")
+        value |= (digit & 31) << shift
+        shift += 5
+        if not digit & 32:
+            value -= (digit & 16) and 1 << shift
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = shift = 0
+    if shift or min(lengths, default=0) < 0 or sum(lengths) != code["size"][0] * code["size"][1]:
+        raise ValueError("its runs do not add up to the image")
+    return lengths
 
 
 def mask_box(mask: Mask) -> tuple[int, int, int, int]:

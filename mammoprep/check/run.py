@@ -1,0 +1,130 @@
+"""All rules over a DATASET, and the mending of what follows from data that are there."""
+
+import csv
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from mammoprep import panoptic, parallel
+from mammoprep.check import duplicates, entries, folds, pixels, tables
+from mammoprep.check.entries import Content
+from mammoprep.check.rules import RULES, Edit, Problem, Report, count_fixed
+from mammoprep.errors import MissingFileError, UnknownNameError
+from mammoprep.parallel import ONE, Workers
+
+Progress = Callable[[int, int], None]
+
+
+def check(
+    dataset: Path,
+    *,
+    ignore: Collection[str] = (),
+    fix: bool = False,
+    workers: Workers = ONE,
+    on_progress: Progress = lambda done, total: None,
+) -> Report:
+    """Hold a DATASET against every rule but those to `ignore`; with `fix` mend what can be, and check again.
+
+    `on_progress` is told (done, total) in images. Raises MammoprepError where the folder is no DATASET at all.
+    """
+    for name in ignore:
+        if name not in RULES:
+            raise UnknownNameError(name, kind="rule", known=RULES)
+    if not dataset.is_dir():
+        raise MissingFileError(dataset, hint="Name a DATASET, as `mammoprep convert` writes it.")
+    report = _check(dataset, workers, on_progress).without(ignore)
+    edits = [problem.edit for problem in report.problems if problem.edit]
+    if not fix or not edits:
+        return report
+    mend(dataset, edits)
+    return replace(_check(dataset, workers, on_progress).without(ignore), fixed=count_fixed(report.problems))
+
+
+def _check(dataset: Path, workers: Workers, on_progress: Progress) -> Report:
+    with panoptic.no_collection():
+        content = entries.read(dataset)
+    rows, problems = tables.rows_of(dataset, "cases.csv", tables.COLUMNS, rule="cases-columns")
+    skipped, strange = tables.rows_of(dataset, "skipped.csv", tables.SKIPPED, rule="skipped")
+    manifest, wrong = tables.read_manifest(dataset)
+    patients = {row["image_id"]: row["patient_id"] for row in rows or () if row["patient_id"]}
+    problems += [*content.problems, *strange, *wrong, *tables.files(dataset, content), *tables.skipped(skipped or ())]
+    if rows is not None:
+        problems += tables.cases(rows, content)
+    if manifest:
+        problems += tables.manifest(manifest, content, None if rows is None else len(set(patients.values())))
+    problems += folds.check(dataset, content, patients)
+    problems += _look(dataset, content, manifest, patients=patients, workers=workers, on_progress=on_progress)
+    free = {row["image_id"] for row in rows or () if row["lesion_free"] == "1"}
+    return Report(
+        images=len(content.images),
+        patients=len(set(patients.values())),
+        lesion_free=len(free),
+        without_finding=sum(
+            not content.findings(drawn) and drawn.image.name not in free for drawn in content.images.values()
+        ),
+        problems=tuple(problems),
+    )
+
+
+def _look(
+    dataset: Path,
+    content: Content,
+    manifest: Mapping[str, Any],
+    *,
+    patients: Mapping[str, str],
+    workers: Workers,
+    on_progress: Progress,
+) -> list[Problem]:
+    """Look at the pixels of all images."""
+    cv2.setNumThreads(1)  # the images are what runs in parallel
+    bits = manifest["options"].get("bits") if manifest else None
+    bits = bits if bits in (8, 16) else None
+    drawn = [content.images[number] for number in sorted(content.images)]
+    things = frozenset(content.things)
+    jobs = (pixels.Job(dataset, each, things, bits, content.has_instances) for each in drawn)
+    problems: list[Problem] = []
+    names, digests, fingerprints = [], [], []
+    for done, (each, seen) in enumerate(
+        zip(drawn, parallel.each(pixels.look, jobs, workers=workers), strict=True), start=1
+    ):
+        problems += seen.problems
+        if seen.fingerprint is not None:
+            names.append(each.image.name)
+            digests.append(seen.digest)
+            fingerprints.append(seen.fingerprint)
+        on_progress(done, len(drawn))
+    return problems + list(duplicates.find(names, digests, fingerprints, patients))
+
+
+def mend(dataset: Path, edits: Sequence[Edit]) -> None:
+    """Set values in the files of a DATASET, each of them written whole or not at all."""
+    for name in sorted({edit.file for edit in edits}):
+        path, own = dataset / name, [edit for edit in edits if edit.file == name]
+        if name.endswith(".csv"):
+            columns, rows = tables.read_csv(path)
+            _set(rows, own)
+            panoptic.write_bytes(path, _csv(columns, rows))
+        else:
+            content = panoptic.read_json(path, hint="It was there a moment ago.")
+            _set(content, own)
+            panoptic.write_json(path, content)
+
+
+def _set(content: Any, edits: Sequence[Edit]) -> None:
+    for edit in edits:
+        place = content
+        for step in edit.place[:-1]:
+            place = place[step]
+        place[edit.place[-1]] = edit.value
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

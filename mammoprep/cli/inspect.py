@@ -1,0 +1,130 @@
+"""`mammoprep inspect`: what a raw collection or a DATASET holds, before anything is done with it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mammoprep.cli import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mammoprep.inventory import Inventory
+
+MOST_ROWS = 10
+"""Rows of a count that the table shows; --json has all."""
+
+
+def inspect(
+    source: Annotated[Path, typer.Argument(metavar="RAW|DATASET", help="Raw folder, as downloaded, or a DATASET.")],
+    labels: Annotated[
+        str | None, typer.Option(help="Label scheme of the raw data set.", show_default="its first")
+    ] = None,
+    pixels: Annotated[
+        bool,
+        typer.Option("--pixels", help="Read the raw files too: manufacturer, sizes in mm, what cannot be read."),
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for figures (PNG).")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Files at a time. Default: the number of cores.")] = None,
+    json: console.Json = False,
+) -> None:
+    """Count images and findings, and what a conversion would leave out and why; RAW is told by its files' names."""
+    from joblib import cpu_count
+
+    from mammoprep import inventory
+    from mammoprep.parallel import Workers
+    from mammoprep.readers import recognise
+
+    how = Workers((workers or cpu_count()) if pixels else 1)
+    with console.progress("Inspecting") as move:
+        found = inventory.inspect(
+            source, recognise=recognise, labels=labels, read_pixels=pixels, workers=how, on_progress=move
+        )
+    if out:
+        inventory.draw(found, out)
+        console.note(f"Figures are in {out}.")
+    if json:
+        console.print_json(found.to_json())
+    else:
+        _print(found)
+
+
+def _print(found: "Inventory") -> None:
+    from mammoprep.inventory import is_known
+
+    out = console.stdout()
+    scheme = f", classes by --labels {found.labels}" if found.labels else ""
+    out.print(f"{found.source}{scheme}", markup=False, soft_wrap=True)
+    out.print(_totals(found))
+    out.print(_classes(found))
+    for unit, sizes in (("native pixels", found.sizes_px), ("mm", found.sizes_mm)):
+        if is_known(sizes):
+            out.print(_sizes(f"longer side, {unit}", sizes))
+
+
+def _totals(found: "Inventory") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for title, counts in _sections(found):
+        table.add_section()
+        if title:
+            table.add_row(Text(title, style="bold"))
+        for name, number in list(counts.items())[:MOST_ROWS]:
+            table.add_row(Text(("  " if title else "") + name), str(number))
+        if rest := sum(list(counts.values())[MOST_ROWS:]):
+            table.add_row(Text("  others, see --json"), str(rest))
+    return table
+
+
+def _sections(found: "Inventory") -> Iterator[tuple[str, Mapping[str, int]]]:
+    from mammoprep.inventory import NOT_STATED
+
+    yield (
+        "",
+        {
+            "images": found.images,
+            "their files there": found.files,
+            "patients": found.patients,
+            "studies": found.studies,
+            "lesion-free": found.lesion_free,
+            "without a finding, not called lesion-free": found.without_finding,
+            "pairs of findings whose boxes overlap": found.overlapping,
+            "images with such a pair": found.overlapping_images,
+        },
+    )
+    yield "findings of an image", found.findings_per_image
+    for name, counts in found.images_by.items():
+        if list(counts) != [NOT_STATED]:
+            yield name, counts
+    for stage, reasons in found.skipped.items():
+        yield f"left out: {stage}", reasons
+
+
+def _classes(found: "Inventory") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("class")
+    for title in ("findings", "images", "patients"):
+        table.add_column(title, justify="right")
+    for name, of in found.classes.items():
+        table.add_row(Text(name), str(of.findings), str(of.images), str(of.patients))
+    return table
+
+
+def _sizes(title: str, sizes: Mapping[str, Mapping[str, int]]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title)
+    for name in next(iter(sizes.values())):
+        table.add_column(Text(name), justify="right")
+    for bin_, counts in sizes.items():
+        table.add_row(bin_, *map(str, counts.values()))
+    return table
