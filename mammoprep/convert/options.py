@@ -7,10 +7,10 @@ from typing import Any, Literal
 from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep.panoptic import STUFF
 from mammoprep.pixels import check_window
-from mammoprep.pseudo_mask import PAPER, Recipe
+from mammoprep.pseudo_mask import ADAPTIVE, LEARNED, PAPER, Learned, Recipe
 
-RECIPES: Mapping[str, Recipe] = {"paper": PAPER}
-"""The named ways from a box to a mask."""
+RECIPES: Mapping[str, Recipe | Learned] = {"adaptive": ADAPTIVE, "paper": PAPER, "learned": LEARNED}
+"""The named ways from a box to a mask, the default first."""
 
 Existing = Literal["refuse", "resume", "overwrite"]
 """What becomes of an OUT, or an interrupted run, that is there already."""
@@ -29,7 +29,7 @@ class Options:
     bits: Literal[8, 16] = 8
     stuff: tuple[str, ...] = STUFF
     window: str = "auto"
-    recipe: Recipe = PAPER
+    recipe: Recipe | Learned = ADAPTIVE
     reader: Mapping[str, str | bool] = field(default_factory=dict)
     limit: int | None = None
 

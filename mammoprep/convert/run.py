@@ -49,7 +49,7 @@ def convert(reader: Reader, root: Path, *, out: Path, options: Options, work: Wo
         _make_cases(records, Job(root, journal.path.parent, options, categories), journal=journal, work=work)
         cases = _cases(journal)
         skipped += [item for case in cases for item in case.skipped]
-        counts = summary.of_cases(cases, categories=categories, skipped=skipped)
+        counts = summary.of_cases(cases, categories=categories, skipped=skipped, recipe=options.recipe)
         if not counts.images:
             raise MammoprepError(_nothing_done(root, counts))
         manifest = header | {"counts": counts.to_json()}
@@ -68,7 +68,8 @@ def preview(reader: Reader, root: Path, *, options: Options) -> Summary:
             skipped += [no_class(item, options.labels) for item in record.findings if item.label is None]
         else:
             skipped.append(Skipped(record.source, "image", NOT_THERE))
-    return summary.of_records(present, classes=reader.labels[options.labels], skipped=skipped)
+    classes = reader.labels[options.labels]
+    return summary.of_records(present, classes=classes, skipped=skipped, recipe=options.recipe)
 
 
 def is_complete(out: Path) -> bool:
