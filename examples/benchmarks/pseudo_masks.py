@@ -130,7 +130,7 @@ def row(name: str, lesions: Sequence[Lesion], way: Callable[[int], Way]) -> None
     parts += [kinds == kind for kind in ("DM", "CM") if kind in kinds]
     cells = [values.mean() for values in by_jitter]
     cells += [by_jitter[0][part].mean() if part.any() else np.nan for part in parts]
-    print(f"| {name} | {' | '.join(f'{cell:.3f}' for cell in cells)} |", flush=True)
+    print(f"| {name} | {' | '.join('none' if np.isnan(cell) else f'{cell:.3f}' for cell in cells)} |", flush=True)
 
 
 def header(title: str, lesions: Sequence[Lesion]) -> None:

@@ -231,7 +231,7 @@ def _sections(summary: "Summary") -> Iterator[tuple[str, Mapping[str, int | str]
     yield "", {"images": summary.images, "patients": summary.patients}
     yield "findings", summary.findings
     if summary.recipe:
-        dice = "not measured" if summary.recipe_dice is None else f"{summary.recipe_dice:.2f}"
+        dice = "not measured" if summary.recipe_dice is None else f"{summary.recipe_dice:.3f}"
         counts = {**summary.pseudo_masks, "not by the first method": summary.fallbacks} if summary.pseudo_masks else {}
         yield "pseudo-masks", {"recipe": summary.recipe, "its mean Dice on real outlines": dice, **counts}
     for stage, reasons in summary.skipped.items():

@@ -24,6 +24,7 @@ MARGIN = 4
 """Points that the network sees on each side of it."""
 GRID = SIDE + 2 * MARGIN
 _FINEST = 56  # pixels that a box keeps across before it is sampled: what is finer is averaged
+_AVERAGED = 4  # along each axis; of more pixels every n-th is
 
 
 @cache
@@ -44,21 +45,32 @@ def draw(pixels: NDArray[Any], window: Window, *, weights: Mapping[str, Floats])
 
 def sample(pixels: NDArray[Any], window: Window) -> Floats:
     """Sample a window and an eighth of it around (GRID, GRID), in shares of white; the image's edge is continued."""
-    (height, width), (x0, y0, x1, y1) = pixels.shape, window
-    shrink_x, shrink_y = max(1, (x1 - x0) // _FINEST), max(1, (y1 - y0) // _FINEST)
-    left, top = max(0, x0 - (x1 - x0) // 7 - 2), max(0, y0 - (y1 - y0) // 7 - 2)
-    columns = min(width - left, x1 + (x1 - x0) // 7 + 2 - left) // shrink_x
-    rows = min(height - top, y1 + (y1 - y0) // 7 + 2 - top) // shrink_y
-    region = pixels[top : top + rows * shrink_y, left : left + columns * shrink_x]
-    reduced = cv2.resize(region, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32) / 65535
-    step_x, step_y = (x1 - x0) / SIDE / shrink_x, (y1 - y0) / SIDE / shrink_y
-    # the centre of the first point, from the centre of the first reduced pixel
-    first_x = (x0 - left) / shrink_x + step_x * (0.5 - MARGIN) - 0.5
-    first_y = (y0 - top) / shrink_y + step_y * (0.5 - MARGIN) - 0.5
-    to_region = np.array([[step_x, 0, first_x], [0, step_y, first_y]])
+    x0, y0, x1, y1 = window
+    columns, shrink_x, first_x, across = _axis(x0, x1, length=pixels.shape[1])
+    rows, shrink_y, first_y, down = _axis(y0, y1, length=pixels.shape[0])
+    region = pixels[rows, columns]
+    size = (region.shape[1] // shrink_x, region.shape[0] // shrink_y)
+    reduced = cv2.resize(region, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 65535
+    to_region = np.array([[across, 0, first_x], [0, down, first_y]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     points: Any = cv2.warpAffine(reduced, to_region, (GRID, GRID), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(points, dtype=np.float32)
+
+
+def _axis(start: int, stop: int, *, length: int) -> tuple[slice, int, float, float]:
+    """Say how an axis is sampled: what is read, how many are averaged, and where the points then lie.
+
+    The last two are the place of the first point, from the centre of the first average, and the way to the next.
+    """
+    side = stop - start
+    step = max(1, side // _FINEST // _AVERAGED)
+    averaged = max(1, side // _FINEST // step)
+    low = max(0, start - side // 7 - 2)
+    count = min(length, stop + side // 7 + 2) - low
+    count -= count % (averaged * step)
+    way = side / SIDE / (averaged * step)
+    first = (start - low) / (averaged * step) + way * (0.5 - MARGIN) - 0.5
+    return slice(low + step // 2, low + count, step), averaged, first, way
 
 
 def features(points: Floats, window: Window, *, height: int) -> Floats:

@@ -20,6 +20,8 @@ PLAUSIBLE_BORDER = 0.5
 """Share of the box's outermost pixels above which the foreground is what surrounds the lesion, not the lesion."""
 LEAST_CONTRAST = 1.0
 """Range of the blurred box, in pixel values, below which there is only rounding noise to separate."""
+LARGEST = 256
+"""Longer side, in pixels, to which a box is reduced first where the recipe's lengths are the box's."""
 _BINS = 256  # as in scikit-image's threshold_otsu
 
 
@@ -31,6 +33,8 @@ def separate(
     Only the pixels of `within` (h, w) are separated. The methods are tried from the recipe's on until a foreground is
     plausible; the inscribed ellipse is the last.
     """
+    if recipe.unit == "box" and max(within.shape) > LARGEST:
+        return _separate_reduced(pixels, window, within, recipe=recipe)
     unit = recipe.unit_in_pixels(*within.shape)
     blurred = _blur(pixels, window, sigma=recipe.sigma * unit)
     if recipe.centre:
@@ -44,6 +48,26 @@ def separate(
         if _plausible(bright, within):
             return enclose(bright, recipe=recipe), method, threshold
     return inscribed_ellipse(*blurred.shape), "ellipse", None
+
+
+def _separate_reduced(
+    pixels: NDArray[np.uint16], window: Window, within: Mask, *, recipe: Recipe
+) -> tuple[Mask, Method, float | None]:
+    """Do the same on the window reduced to LARGEST, without what surrounds it."""
+    (height, width), (x0, y0, x1, y1) = within.shape, window
+    scale = LARGEST / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    step = max(1, int(0.5 / scale))  # twice as fine as needed: of larger boxes every n-th pixel is averaged
+    sampled = (
+        pixels[y0 + step // 2 : y1 : step, x0 + step // 2 : x1 : step]
+        if min(height, width) > step
+        else pixels[y0:y1, x0:x1]
+    )
+    small: NDArray[Any] = cv2.resize(sampled, size, interpolation=cv2.INTER_AREA)
+    inside = cv2.resize(within.view(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
+    found, method, threshold = separate(small, (0, 0, *size), inside, recipe=recipe)
+    enlarged = cv2.resize(found * np.uint8(255), (width, height), interpolation=cv2.INTER_LINEAR) > 127
+    return enlarged, method, threshold
 
 
 def _blur(pixels: NDArray[np.uint16], window: Window, *, sigma: float) -> NDArray[np.float32]:

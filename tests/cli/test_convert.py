@@ -108,7 +108,7 @@ def test_each_recipe_is_told_with_what_it_scores(raw, tmp_path, capsys, name, re
 
     lines = [" ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.splitlines()]
     assert f"recipe {name}" in lines
-    assert f"its mean Dice on real outlines {DICE[recipe]:.2f}" in lines
+    assert f"its mean Dice on real outlines {DICE[recipe]:.3f}" in lines
     said = json.loads((tmp_path / "out" / "manifest.json").read_text())["options"]["recipe"]
     assert said == json.loads(json.dumps(asdict(recipe)))
 

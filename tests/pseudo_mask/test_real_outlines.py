@@ -48,7 +48,7 @@ def test_the_figures_of_the_summary_are_those_of_real_outlines(scripts):
             )
             for lesion in lesions
         ]
-        assert np.mean(scores) == pytest.approx(DICE[named], abs=0.006)
+        assert np.mean(scores) == pytest.approx(DICE[named], abs=0.001)
 
 
 @pytest.mark.skipif(not RAW.is_dir(), reason=f"{RAW} is not there")

@@ -325,3 +325,24 @@ def test_the_centre_prefers_the_middle_lesion_to_a_brighter_corner():
     assert centred.method == "otsu"
     assert centred.mask[pixels == 20_000].all()
     assert not centred.mask[2, 2]
+
+
+def test_a_large_box_is_separated_on_a_reduced_one():
+    pixels, truth, box = lesion(200)
+    found = segment(pixels, box)
+    assert (found.method, found.fallback) == ("otsu", False)
+    assert dice(found.mask, truth) > 0.9
+    tissue = np.zeros_like(truth)
+    tissue[:, :480] = True
+    inside = segment(pixels, box, tissue=tissue, recipe=replace(ADAPTIVE, hull="none")).mask
+    assert inside[:, :478].any()
+    assert not inside[:, 482:].any()
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 900, 1), Box(3, 0, 4, 600), Box(0, 0, 257, 2), Box(0, 0, 900, 600)])
+def test_a_long_box_keeps_a_mask_in_the_box(box):
+    pixels = np.random.default_rng(0).integers(0, 65535, (600, 900)).astype(np.uint16)
+    for hull in HULLS:
+        mask = segment(pixels, box, recipe=replace(ADAPTIVE, sigma=0, min_area=0, hull=hull)).mask
+        assert mask.any()
+        assert mask.sum() == mask[int(box.y0) : int(box.y1), int(box.x0) : int(box.x1)].sum()
