@@ -352,7 +352,7 @@ def test_planted_violation_is_named_with_file_line_and_rule(house, rule):
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("mammoprep/pseudo_mask.py", "import torch"),
+        ("mammoprep/pseudo_mask/learned.py", "import torch"),
         ("mammoprep/gallery.py", "def later():\n    from mammoprep_model import inference"),
         ("mammoprep/folds.py", "from mammoprep.cli import console"),
         ("mammoprep/folds.py", "import sys\nsys.exit(1)"),

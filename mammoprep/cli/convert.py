@@ -15,6 +15,7 @@ from mammoprep.errors import MammoprepError
 
 if TYPE_CHECKING:
     from mammoprep.convert import Options, Summary, Work
+    from mammoprep.pseudo_mask import Learned, Recipe
     from mammoprep.records import Reader
 
 app = typer.Typer(cls=WithPlugins, no_args_is_help=True)
@@ -63,15 +64,33 @@ class Common:
     stuff: Annotated[str, _image("Classes of what is no finding: breast,background or background.")] = (
         "breast,background"
     )
-    recipe: Annotated[Literal["paper"], _mask("What the options below start from.")] = "paper"
-    sigma: Annotated[float | None, _mask("Gaussian blur in native pixels.", show_default="7")] = None
-    threshold: Annotated[Literal["otsu", "multi-otsu"] | None, _mask("Method tried first.", show_default="otsu")] = None
-    hull: Annotated[
-        Literal["concave", "alpha", "convex", "none"] | None, _mask("What encloses a mask.", show_default="concave")
+    recipe: Annotated[
+        Literal["adaptive", "paper", "learned"],
+        _mask("What the options below start from: the best hand-made, the published; learned: a network, no options."),
+    ] = "adaptive"
+    sigma: Annotated[
+        float | None,
+        _mask(
+            "Gaussian blur: native pixels, or per cent of the box's side (adaptive).",
+            show_default="paper 7, adaptive 1",
+        ),
     ] = None
-    hull_ratio: Annotated[float | None, _mask("Concave hull: 0 = tightest, 1 = convex.", show_default="0.2")] = None
+    threshold: Annotated[
+        Literal["otsu", "multi-otsu"] | None, _mask("Method tried first.", show_default="paper otsu, adaptive otsu")
+    ] = None
+    hull: Annotated[
+        Literal["concave", "alpha", "convex", "none"] | None,
+        _mask("What encloses a mask.", show_default="paper concave, adaptive convex"),
+    ] = None
+    hull_ratio: Annotated[
+        float | None, _mask("Concave hull: 0 = tightest, 1 = convex.", show_default="paper 0.2, adaptive 0.2")
+    ] = None
     min_area: Annotated[
-        int | None, _mask("Smaller components, in native pixels, are left out.", show_default="150")
+        int | None,
+        _mask(
+            "Smaller components are left out: native pixels, or 1/10,000 of the box (adaptive).",
+            show_default="paper 150, adaptive 10",
+        ),
     ] = None
     workers: Annotated[int | None, _run("Processes.", show_default="cores, capped by free memory")] = None
     cluster: Annotated[str | None, _run(console.CLUSTER_HELP, metavar="tcp://HOST:PORT")] = None
@@ -84,9 +103,8 @@ class Common:
 
     def options(self, labels: str, own: Mapping[str, str | bool | tuple[str, ...]]) -> "Options":
         """Give what decides the result."""
-        from mammoprep.convert import RECIPES, Options
+        from mammoprep.convert import Options
 
-        changes = {name: getattr(self, name) for name in ("sigma", "threshold", "hull", "hull_ratio", "min_area")}
         return Options(
             labels=labels,
             long_side=self.long_side,
@@ -96,10 +114,30 @@ class Common:
             crop_breast=self.crop_breast,
             flip_right=self.flip_right,
             for_processing=self.for_processing,
-            recipe=replace(RECIPES[self.recipe], **{k: value for k, value in changes.items() if value is not None}),
+            recipe=self._recipe(),
             reader=own,
             limit=self.limit,
         )
+
+    def _recipe(self) -> "Recipe | Learned":
+        """Give the recipe with what the options change; refuse an option that would change nothing."""
+        from mammoprep.convert import RECIPES
+        from mammoprep.pseudo_mask import Learned
+
+        start = RECIPES[self.recipe]
+        given = {name: getattr(self, name) for name in ("sigma", "threshold", "hull", "hull_ratio", "min_area")}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if isinstance(start, Learned):
+            if changes:
+                option = next(iter(changes)).replace("_", "-")
+                raise MammoprepError(
+                    f"--{option} changes nothing under --recipe learned. Leave it out, or say adaptive."
+                )
+            return start
+        recipe = replace(start, **changes)
+        if "hull_ratio" in changes and recipe.hull != "concave":
+            raise MammoprepError(f"--hull-ratio changes nothing where the hull is {recipe.hull}. Say --hull concave.")
+        return recipe
 
     def work(self, move: Callable[[int, int], None]) -> "Work":
         """Give how it is done."""
@@ -347,8 +385,10 @@ def _print(summary: "Summary", *, json: bool) -> None:
 def _sections(summary: "Summary") -> Iterator[tuple[str, Mapping[str, int | str]]]:
     yield "", {"images": summary.images, "patients": summary.patients}
     yield "findings", summary.findings
-    if summary.pseudo_masks:
-        yield "pseudo-masks", {**summary.pseudo_masks, "not by the first method": summary.fallbacks}
+    if summary.recipe:
+        dice = "not measured" if summary.recipe_dice is None else f"{summary.recipe_dice:.3f}"
+        counts = {**summary.pseudo_masks, "not by the first method": summary.fallbacks} if summary.pseudo_masks else {}
+        yield "pseudo-masks", {"recipe": summary.recipe, "its mean Dice on real outlines": dice, **counts}
     if summary.mask_files:
         yield "mask files", {**summary.mask_files, "largest residual of their sizes": f"{summary.residual:.2%}"}
     if summary.attributes:

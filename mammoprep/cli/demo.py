@@ -111,7 +111,7 @@ def _commands(out: Path, *, seed: int) -> Iterator[Sequence[str]]:
     shrunk = HEIGHT / 3518
     masks = ("--sigma", f"{7 * shrunk:.1f}", "--min-area", f"{150 * shrunk**2:.0f}")
     size = ("--long-side", str(STORED))
-    yield "convert", "vindr", str(out / "raw"), dataset, *size, *masks
+    yield "convert", "vindr", str(out / "raw"), dataset, *size, "--recipe", "paper", *masks
     yield "folds", dataset, "--seed", str(seed)
     yield "train", dataset, "--model", "tiny", "--fold", "0", "--seed", str(seed), "--out", run
     yield "evaluate", run, "--iou-sweep"

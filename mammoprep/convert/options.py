@@ -7,10 +7,10 @@ from typing import Any, Literal
 from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep.panoptic import STUFF
 from mammoprep.pixels import check_window
-from mammoprep.pseudo_mask import PAPER, Recipe
+from mammoprep.pseudo_mask import ADAPTIVE, LEARNED, PAPER, Learned, Recipe
 
-RECIPES: Mapping[str, Recipe] = {"paper": PAPER}
-"""The named ways from a box to a mask."""
+RECIPES: Mapping[str, Recipe | Learned] = {"adaptive": ADAPTIVE, "paper": PAPER, "learned": LEARNED}
+"""The named ways from a box to a mask, the default first."""
 
 REGIONS: Mapping[str, str] = {"pectoral": "pectoral muscle"}
 """Stuff that a data set outlines itself: the reader's option that asks for it, and its class."""
@@ -37,7 +37,7 @@ class Options:
     crop_breast: bool = False
     flip_right: bool = False
     for_processing: bool = False
-    recipe: Recipe = PAPER
+    recipe: Recipe | Learned = ADAPTIVE
     reader: Mapping[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
     limit: int | None = None
 

@@ -48,7 +48,7 @@ def convert(reader: Reader, root: Path, *, out: Path, options: Options, work: Wo
         _make_cases(records, Job(root, journal.path.parent, options, categories), journal=journal, work=work)
         cases = _cases(journal)
         skipped += [item for case in cases for item in case.skipped]
-        counts = summary.of_cases(cases, categories=categories, skipped=skipped)
+        counts = summary.of_cases(cases, categories=categories, skipped=skipped, recipe=options.recipe)
         if not counts.images:
             raise MammoprepError(_nothing_done(root, counts))
         manifest = header | {"counts": counts.to_json()}
@@ -70,7 +70,7 @@ def preview(reader: Reader, root: Path, *, options: Options) -> Summary:
             left_out = [(item, _unusable(item, root, options)) for item in record.findings]
             present.append(replace(record, findings=tuple(item for item, reason in left_out if reason is None)))
             skipped += [reason for _, reason in left_out if reason]
-    return summary.of_records(present, classes=classes, skipped=skipped)
+    return summary.of_records(present, classes=classes, skipped=skipped, recipe=options.recipe)
 
 
 def _unusable(finding: Finding, root: Path, options: Options) -> Skipped | None:

@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mammoprep.convert.case import Case
+from mammoprep.convert.options import RECIPES
 from mammoprep.panoptic import Category
-from mammoprep.records import Record, Skipped
+from mammoprep.pseudo_mask import DICE, Learned, Recipe
+from mammoprep.records import Box, Record, Skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +17,10 @@ class Summary:
     """Counts of what was converted and of what was left out.
 
     `findings` is by class, `pseudo_masks` by method, `fallbacks` counts those whose first method was not believed.
-    `mask_files` tells those of the image's size from those brought to it, of which `residual` is the largest (see
-    `mask_file.read`). `skipped` is by stage and reason. `attributes` counts images by what the header says of them
-    (implants, spot views, burned-in text).
+    `recipe` names what made masks of boxes, empty where there was none, and `recipe_dice` its mean Dice on real
+    outlines, None where its options were changed: that is not measured. `mask_files` tells those of the image's size
+    from those brought to it, of which `residual` is the largest (see `mask_file.read`). `skipped` is by stage and
+    reason. `attributes` counts images by what the header says of them (implants, spot views, burned-in text).
     """
 
     images: int
@@ -27,6 +30,8 @@ class Summary:
     fallbacks: int = 0
     mask_files: Mapping[str, int] = field(default_factory=dict)
     residual: float = 0.0
+    recipe: str = ""
+    recipe_dice: float | None = None
     skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     attributes: Mapping[str, int] = field(default_factory=dict)
 
@@ -40,7 +45,9 @@ class Summary:
         return asdict(self)
 
 
-def of_cases(cases: Sequence[Case], *, categories: Sequence[Category], skipped: Iterable[Skipped]) -> Summary:
+def of_cases(
+    cases: Sequence[Case], *, categories: Sequence[Category], skipped: Iterable[Skipped], recipe: Recipe | Learned
+) -> Summary:
     """Count what was converted."""
     names = {category.id: category.name for category in categories if category.isthing}
     segments = [segment for case in cases if case.image for segment in case.image.segments]
@@ -55,6 +62,8 @@ def of_cases(cases: Sequence[Case], *, categories: Sequence[Category], skipped: 
         fallbacks=sum(how["fallback"] for how in boxed),
         mask_files=_sorted(Counter(_fitted(how) for how in files)),
         residual=max((how["residual"] for how in files), default=0.0),
+        recipe=_name(recipe) if boxed else "",
+        recipe_dice=DICE.get(recipe) if boxed else None,
         skipped=_reasons(skipped),
         attributes=_sorted(Counter(_attributes(cases))),
     )
@@ -69,15 +78,24 @@ def _attributes(cases: Sequence[Case]) -> Iterator[str]:
         yield from (name for name in str(case.row.get("attributes", "")).split("; ") if name)
 
 
-def of_records(records: Sequence[Record], *, classes: Sequence[str], skipped: Iterable[Skipped]) -> Summary:
+def of_records(
+    records: Sequence[Record], *, classes: Sequence[str], skipped: Iterable[Skipped], recipe: Recipe | Learned
+) -> Summary:
     """Count what the tables promise."""
     found = Counter(finding.label for record in records for finding in record.findings)
+    boxed = any(isinstance(finding.shape, Box) for record in records for finding in record.findings)
     return Summary(
         images=len(records),
         patients=len({record.patient_id for record in records}),
         findings={name: found[name] for name in classes},
+        recipe=_name(recipe) if boxed else "",
+        recipe_dice=DICE.get(recipe) if boxed else None,
         skipped=_reasons(skipped),
     )
+
+
+def _name(recipe: Recipe | Learned) -> str:
+    return next((name for name, known in RECIPES.items() if known == recipe), "with options of its own")
 
 
 def _reasons(skipped: Iterable[Skipped]) -> dict[str, dict[str, int]]:

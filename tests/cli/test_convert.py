@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 from importlib import import_module
 from inspect import signature
 from time import perf_counter
@@ -20,9 +20,9 @@ from mammoprep import convert, panoptic, phantom
 from mammoprep.cli import app, main
 from mammoprep.cli import convert as command
 from mammoprep.cli.convert import Common
-from mammoprep.convert import Options, Summary
+from mammoprep.convert import RECIPES, Options, Summary
 from mammoprep.phantom import cbis_ddsm as films
-from mammoprep.pseudo_mask import Recipe
+from mammoprep.pseudo_mask import ADAPTIVE, DICE, LEARNED, PAPER, Recipe
 from mammoprep.readers import READERS
 
 SMALL = ("--long-side", 128, "--workers", 1)
@@ -112,7 +112,26 @@ def test_the_options_reach_the_result(raw, tmp_path):
     said = manifest["options"]
     assert (said["bits"], said["stuff"], said["limit"], manifest["labels"]) == (16, ["background"], 3, "finding")
     assert (said["recipe"]["hull"], said["recipe"]["sigma"]) == ("convex", 3)
-    assert said["recipe"]["threshold"] == Recipe().threshold
+    assert said["recipe"]["centre"] == ADAPTIVE.centre
+
+
+@pytest.mark.parametrize(("name", "recipe"), RECIPES.items())
+def test_each_recipe_is_told_with_what_it_scores(raw, tmp_path, capsys, name, recipe):
+    assert run("vindr", raw, tmp_path / "out", *SMALL, "--limit", 4, "--recipe", name) == 0
+
+    lines = [" ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.splitlines()]
+    assert f"recipe {name}" in lines
+    assert f"its mean Dice on real outlines {DICE[recipe]:.3f}" in lines
+    said = json.loads((tmp_path / "out" / "manifest.json").read_text())["options"]["recipe"]
+    assert said == json.loads(json.dumps(asdict(recipe)))
+
+
+def test_the_default_recipe_is_adaptive_and_changes_start_from_the_named_one():
+    assert Common().options("birads", {}).recipe == ADAPTIVE
+    assert Common(recipe="paper", sigma=3, hull="convex").options("birads", {}).recipe == Recipe(sigma=3, hull="convex")
+    assert Common(recipe="learned").options("birads", {}).recipe == LEARNED
+    changed = Common(hull="concave", hull_ratio=0.4).options("birads", {}).recipe
+    assert changed == replace(ADAPTIVE, hull="concave", hull_ratio=0.4)
 
 
 def test_crop_and_flip_reach_the_result(raw, tmp_path):
@@ -200,6 +219,9 @@ def test_ctrl_c_says_how_to_go_on(raw, tmp_path, monkeypatch, capsys):
         (("--stuff", "brest,background"), "Did you mean 'breast'"),
         (("--window", "5/-1"), "5/-1"),
         (("--sigma", -1), "sigma is -1"),
+        (("--recipe", "adaptiv"), "Did you mean 'adaptive'"),
+        (("--recipe", "learned", "--sigma", 3), "--sigma changes nothing under --recipe learned"),
+        (("--hull-ratio", 0.3), "--hull-ratio changes nothing where the hull is convex"),
         (("--workers", 0), "--workers is 0"),
         (("--limit", 0), "--limit is 0"),
         (("--long-side", -5), "--long-side is -5"),
@@ -259,9 +281,11 @@ def test_the_defaults_that_help_shows_are_those_that_hold():
         name: get_args(hints[name])[1].show_default for name in ("sigma", "threshold", "hull", "hull_ratio", "min_area")
     }
 
-    assert {name: format(getattr(Recipe(), name)) for name in shown} == {
-        name: format(type(getattr(Recipe(), name))(text)) for name, text in shown.items()
+    values = {name: [getattr(recipe, name) for recipe in (PAPER, ADAPTIVE)] for name in shown}
+    plain = {
+        name: [f"{value:g}" if isinstance(value, float) else value for value in pair] for name, pair in values.items()
     }
+    assert shown == {name: f"paper {paper}, adaptive {adaptive}" for name, (paper, adaptive) in plain.items()}
     assert Common().options("birads", {}) == Options(labels="birads")
 
 

@@ -15,10 +15,11 @@ import pytest
 from pycocotools.coco import COCO
 
 from mammoprep import panoptic, readers
-from mammoprep.convert import Options, Work, convert, is_complete, preview, run, workers
+from mammoprep.convert import RECIPES, Options, Work, convert, is_complete, preview, run, workers
 from mammoprep.convert import case as one_image
 from mammoprep.convert.journal import Journal
 from mammoprep.errors import MammoprepError
+from mammoprep.pseudo_mask import DICE, Recipe
 from mammoprep.records import Box, Finding, MaskFile
 
 OPTIONS = Options(labels="size", long_side=30)
@@ -97,7 +98,7 @@ def test_the_manifest_says_what_the_result_follows_from(reader, raw, tmp_path):
     assert manifest["inputs"] == {"table.json": hashlib.sha256(b'{"rows": 5}').hexdigest()}
     assert (manifest["dataset"], manifest["labels"]) == ("tiny", "size")
     assert (manifest["options"]["long_side"], manifest["options"]["extra"]) == (30, True)
-    assert manifest["options"]["recipe"]["sigma"] == 7
+    assert (manifest["options"]["recipe"]["sigma"], manifest["options"]["recipe"]["unit"]) == (1, "box")
     assert manifest["counts"] == summary.to_json()
     assert str(tmp_path) not in json.dumps(manifest)
 
@@ -124,6 +125,25 @@ def test_the_summary_counts_pseudo_masks_by_method(reader, raw, records, tmp_pat
 
     assert sum(summary.pseudo_masks.values()) == 1
     assert summary.fallbacks == 1 - summary.pseudo_masks.get("otsu", 0)
+
+
+@pytest.mark.parametrize(("name", "recipe"), RECIPES.items())
+def test_the_summary_says_which_recipe_made_the_masks_and_what_it_scores(reader, raw, records, tmp_path, name, recipe):
+    options = replace(OPTIONS, recipe=recipe)
+    drawn = convert(reader, raw, out=tmp_path / "drawn", options=options)
+    assert (drawn.recipe, drawn.recipe_dice) == ("", None)  # no box, no recipe
+    records[0] = replace(records[0], findings=(Finding(Box(1, 10, 12, 32), "large", "row 5"),))
+
+    for summary in (convert(reader, raw, out=tmp_path / "out", options=options), preview(reader, raw, options=options)):
+        assert (summary.recipe, summary.recipe_dice) == (name, DICE[recipe])
+
+
+def test_a_changed_recipe_has_no_measured_dice(reader, raw, records, tmp_path):
+    records[0] = replace(records[0], findings=(Finding(Box(1, 10, 12, 32), "large", "row 5"),))
+
+    summary = convert(reader, raw, out=tmp_path / "out", options=replace(OPTIONS, recipe=Recipe(sigma=2)))
+
+    assert (summary.recipe, summary.recipe_dice) == ("with options of its own", None)
 
 
 def test_any_number_of_workers_gives_the_same_bytes(reader, raw, tmp_path, contents):

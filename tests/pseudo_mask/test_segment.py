@@ -1,5 +1,6 @@
 import math
 import warnings
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from skimage.measure import label
 from skimage.morphology import disk
 
 from mammoprep.errors import MammoprepError
-from mammoprep.pseudo_mask import PAPER, Recipe, clip, segment
+from mammoprep.pseudo_mask import ADAPTIVE, PAPER, Recipe, clip, segment
 from mammoprep.records import Box
 
 HULLS = ("concave", "alpha", "convex", "none")
@@ -83,6 +84,8 @@ def test_box_outside_the_image_is_refused():
         ({"min_area": -1}, "--min-area is -1"),
         ({"threshold": "otzu"}, "Did you mean 'otsu'"),
         ({"hull": "concav"}, "Did you mean 'concave'"),
+        ({"unit": "boxes"}, "Did you mean 'box'"),
+        ({"centre": -0.5}, "--centre is -0.5"),
     ],
 )
 def test_recipe_refuses_what_it_does_not_know(option, said):
@@ -121,7 +124,7 @@ def test_recipe_equals_a_straight_implementation():
     for _ in range(20):
         y0, x0 = random.integers(0, (180, 140))
         y1, x1 = (y0, x0) + random.integers(60, 120, size=2)
-        found = segment(pixels, Box(x0, y0, x1, y1))
+        found = segment(pixels, Box(x0, y0, x1, y1), recipe=PAPER)
         if found.method == "otsu":
             compared += 1
             expected, threshold = straight(pixels, (y0, y1, x0, x1), ratio=PAPER.hull_ratio)
@@ -146,16 +149,17 @@ def test_alpha_hull_is_that_of_the_alphashape_library():
 
 def test_far_pixels_change_nothing_and_near_ones_do():
     pixels, _, box = lesion(40)
-    found = segment(pixels, box)
+    found = segment(pixels, box, recipe=PAPER)
     far, near = pixels.copy(), pixels.copy()
     far[: 40 - 21] = 65535
     near[40 - 10 : 40] = 65535
-    assert np.array_equal(segment(far, box).mask, found.mask)
-    assert not np.array_equal(segment(near, box).mask, found.mask)
+    assert np.array_equal(segment(far, box, recipe=PAPER).mask, found.mask)
+    assert not np.array_equal(segment(near, box, recipe=PAPER).mask, found.mask)
 
 
-def test_constant_box_becomes_its_inscribed_ellipse():
-    found = segment(np.full((6, 8), 1234, np.uint16), Box(2, 1, 6, 5))
+@pytest.mark.parametrize("recipe", [PAPER, ADAPTIVE])
+def test_constant_box_becomes_its_inscribed_ellipse(recipe):
+    found = segment(np.full((6, 8), 1234, np.uint16), Box(2, 1, 6, 5), recipe=recipe)
     assert (found.method, found.threshold, found.fallback) == ("ellipse", None, True)
     assert np.array_equal(
         found.mask[1:5, 2:6], np.array(grey([".##.", "####", "####", ".##."], {".": 0, "#": 1}), bool)
@@ -266,6 +270,8 @@ recipes = st.builds(
     hull=st.sampled_from(HULLS),
     hull_ratio=st.floats(0, 1),
     min_area=st.integers(0, 200),
+    unit=st.sampled_from(["pixel", "box"]),
+    centre=st.sampled_from([0.0, 1.0, 5.0]),
 )
 
 
@@ -285,7 +291,58 @@ def test_any_box_of_any_image_gives_a_mask_in_the_box_the_same_each_time(box, re
     assert found.fallback == (found.method != recipe.threshold)
     assert np.array_equal(found.mask, again.mask)
     assert found.threshold == again.threshold
-    plain = segment(
-        pixels, box, tissue=tissue, recipe=Recipe(recipe.sigma, recipe.threshold, "none", 0, recipe.min_area)
-    )
+    plain = segment(pixels, box, tissue=tissue, recipe=replace(recipe, hull="none", hull_ratio=0))
     assert found.mask[plain.mask].all()
+
+
+def test_the_papers_recipe_is_the_papers():
+    assert (PAPER.sigma, PAPER.threshold, PAPER.hull, PAPER.unit, PAPER.centre) == (7, "otsu", "concave", "pixel", 0)
+
+
+def test_the_adaptive_recipe_sees_the_same_in_an_image_twice_as_large():
+    pixels, truth, box = lesion(40)
+    small = segment(pixels, box)
+    large = segment(pixels.repeat(2, axis=0).repeat(2, axis=1), Box(80, 80, 242, 242))
+    assert dice(small.mask, truth) > 0.9
+    assert dice(large.mask[::2, ::2], small.mask) > 0.97
+
+
+def test_sigma_in_hundredths_of_the_box_is_that_many_pixels():
+    pixels, _, _ = lesion(40)
+    box = Box(20, 20, 120, 120)  # 100 x 100: a hundredth is one pixel, its square one pixel too
+    for recipe in (Recipe(sigma=3, min_area=20), Recipe(sigma=3, min_area=20, centre=1.5)):
+        in_box = segment(pixels, box, recipe=replace(recipe, unit="box"))
+        assert np.array_equal(in_box.mask, segment(pixels, box, recipe=recipe).mask)
+
+
+def test_the_centre_prefers_the_middle_lesion_to_a_brighter_corner():
+    pixels = np.full((40, 40), 10_000, np.uint16)
+    pixels[12:28, 12:28] = 20_000
+    pixels[:8, :8] = 22_000
+    plain = segment(pixels, whole(pixels), recipe=Recipe(hull="none", **SHARP))
+    assert plain.mask[2, 2]
+    centred = segment(pixels, whole(pixels), recipe=Recipe(hull="none", centre=2, **SHARP))
+    assert centred.method == "otsu"
+    assert centred.mask[pixels == 20_000].all()
+    assert not centred.mask[2, 2]
+
+
+def test_a_large_box_is_separated_on_a_reduced_one():
+    pixels, truth, box = lesion(200)
+    found = segment(pixels, box)
+    assert (found.method, found.fallback) == ("otsu", False)
+    assert dice(found.mask, truth) > 0.9
+    tissue = np.zeros_like(truth)
+    tissue[:, :480] = True
+    inside = segment(pixels, box, tissue=tissue, recipe=replace(ADAPTIVE, hull="none")).mask
+    assert inside[:, :478].any()
+    assert not inside[:, 482:].any()
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 900, 1), Box(3, 0, 4, 600), Box(0, 0, 257, 2), Box(0, 0, 900, 600)])
+def test_a_long_box_keeps_a_mask_in_the_box(box):
+    pixels = np.random.default_rng(0).integers(0, 65535, (600, 900)).astype(np.uint16)
+    for hull in HULLS:
+        mask = segment(pixels, box, recipe=replace(ADAPTIVE, sigma=0, min_area=0, hull=hull)).mask
+        assert mask.any()
+        assert mask.sum() == mask[int(box.y0) : int(box.y1), int(box.x0) : int(box.x1)].sum()

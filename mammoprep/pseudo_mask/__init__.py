@@ -1,0 +1,83 @@
+"""A radiologist's box turned into a mask, by one of three recipes."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoprep.errors import MammoprepError
+from mammoprep.pseudo_mask import learned, otsu
+from mammoprep.pseudo_mask.hull import inscribed_ellipse
+from mammoprep.pseudo_mask.recipe import (
+    ADAPTIVE,
+    DICE,
+    LEARNED,
+    PAPER,
+    Learned,
+    Mask,
+    Method,
+    Recipe,
+    Window,
+)
+from mammoprep.records import Box
+
+__all__ = ["ADAPTIVE", "DICE", "LEARNED", "PAPER", "Learned", "PseudoMask", "Recipe", "clip", "segment"]
+
+LEAST_TISSUE = 0.25
+"""Share of the box that must be breast; below it the tissue is a rim, and the threshold is taken from all pixels."""
+
+
+@dataclass(frozen=True)
+class PseudoMask:
+    """A mask (H, W) of the whole image and how it came about.
+
+    `threshold` is in pixel values, 0 … 65535 (at the box's centre where the recipe darkens the box outwards), None for
+    the ellipse and the network. `fallback` says that `method` is not the one that the recipe tries first.
+    """
+
+    mask: Mask
+    method: Method
+    threshold: float | None
+    fallback: bool
+
+
+def segment(
+    pixels: NDArray[np.uint16], box: Box, *, tissue: Mask | None = None, recipe: Recipe | Learned = ADAPTIVE
+) -> PseudoMask:
+    """Find the lesion in a box of an image (H, W): its bright side, enclosed by one hull, never empty, all in the box.
+
+    Where `tissue` (H, W) is given, only the box's pixels inside it are separated; the network looks at all. Raises
+    MammoprepError where the box holds no pixel of the image (see `clip`).
+    """
+    height, width = pixels.shape
+    window = clip(box, height=height, width=width)
+    if window is None:
+        raise MammoprepError(f"{box} holds no pixel of the {width} x {height} image. Correct it or leave it out.")
+    x0, y0, x1, y1 = window
+    mask = np.zeros(pixels.shape, dtype=np.bool_)
+    if isinstance(recipe, Learned):
+        mask[y0:y1, x0:x1], method = _draw(pixels, window)
+        return PseudoMask(mask, method, None, fallback=method != "learned")
+    within = np.ones((y1 - y0, x1 - x0), dtype=np.bool_)
+    if tissue is not None and tissue[y0:y1, x0:x1].mean() >= LEAST_TISSUE:
+        within = np.ascontiguousarray(tissue[y0:y1, x0:x1])
+    mask[y0:y1, x0:x1], method, threshold = otsu.separate(pixels, window, within, recipe=recipe)
+    return PseudoMask(mask, method, threshold, fallback=method != recipe.threshold)
+
+
+def _draw(pixels: NDArray[np.uint16], window: Window) -> tuple[Mask, Method]:
+    """Draw with the network; where it draws nothing, give the inscribed ellipse."""
+    drawn = learned.draw(pixels, window, weights=learned.load())
+    if drawn.any():
+        return drawn, "learned"
+    return inscribed_ellipse(*drawn.shape), "ellipse"
+
+
+def clip(box: Box, *, height: int, width: int) -> Window | None:
+    """Give the pixels (x0, y0, x1, y1), half-open, whose centre lies in the box and the image; None where none does."""
+    if not (box.x0 < box.x1 and box.y0 < box.y1):
+        return None
+    x0, x1 = (math.ceil(min(max(x, 0), width) - 0.5) for x in (box.x0, box.x1))
+    y0, y1 = (math.ceil(min(max(y, 0), height) - 0.5) for y in (box.y0, box.y1))
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
