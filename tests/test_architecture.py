@@ -42,6 +42,7 @@ TOP_LEVEL = {
     "Makefile",
     "README.md",
     "constraints.txt",
+    "docs",
     "examples",
     "mammoprep",
     "mammoprep_model",

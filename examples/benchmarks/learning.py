@@ -2,9 +2,10 @@
 
 Every preset keeps its wiring and takes `tiny`'s sizes and random parts, so nothing here is pretrained: presets that
 differ in their pretrained weights alone are one network then, and share a row. Then M-ODISE without one part at a time.
-A row is trained on every fold, on phantoms or on CDD-CESM, and scored on the fold's held-out images.
+A row is trained on every fold, on phantoms or on CDD-CESM, and scored on the fold's held-out images. With --views the
+rows are not networks but what a training view shows, and how often: `tiny` with one setting changed at a time.
 
-Type: python examples/benchmarks/learning.py [--cdd-cesm RAW] [--steps 150] [--folds 3] [--jobs 2] [--device auto]
+Type: python examples/benchmarks/learning.py [--views] [--cdd-cesm RAW] [--steps 150] [--folds 3] [--jobs 2]
 On phantoms that took 20 minutes of CPU time, so about ten on two idle cores; on a GPU give more steps and --jobs 1.
 """
 
@@ -25,6 +26,7 @@ from mammoprep.evaluation.scores import score
 from mammoprep.evaluation.tally import tally
 from mammoprep.pseudo_mask import Recipe
 from mammoprep.readers import READERS
+from mammoprep_model import settings
 from mammoprep_model.config import ModelConfig, Preset
 from mammoprep_model.zoo import PRESETS
 
@@ -38,6 +40,18 @@ WITHOUT: Mapping[str, Mapping[str, str | bool]] = {
     "the text head (linear instead)": {"text_encoder": "none"},
     "a trained backbone (frozen, random)": {"backbone_frozen": True},
 }
+VIEWS = (
+    (),
+    ("train.augment=none",),
+    ("train.augment=flip",),
+    ("train.augment=crop", "train.size=192"),
+    ("train.balance=true",),
+    ("train.class_weights=inverse",),
+    ("train.lesion_crops=0.7", "train.augment=crop", "train.size=192"),
+    ("train.view=windows", "train.lesion_crops=0.7"),
+    ("train.view=both",),
+)
+"""Settings of `tiny`, whose windows are of 128 pixels; images are stored at 256 (phantoms) or 512 (CDD-CESM)."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,14 @@ def rows(steps: int) -> dict[str, Preset]:
     named |= {f"… without {part}": replace(whole, **change) for part, change in WITHOUT.items()}
     train = replace(PRESETS["tiny"].train, steps=steps)
     return {name: replace(PRESETS["tiny"], model=model, train=train) for name, model in named.items()}
+
+
+def views(steps: int) -> dict[str, Preset]:
+    """Give `tiny` with each of `VIEWS`."""
+    return {
+        " ".join(each) or "lsj (tiny's own)": settings.change(PRESETS["tiny"], [f"train.steps={steps}", *each])
+        for each in VIEWS
+    }
 
 
 def run(job: Job) -> Outcome:
@@ -163,13 +185,14 @@ def spread(values: list[float]) -> str:
 def main() -> None:
     """Train every row on every fold and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--views", action="store_true", help="compare training views instead of networks")
     parser.add_argument("--cdd-cesm", type=Path, metavar="RAW", help="raw folder of CDD-CESM (default: phantoms)")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
-    begun, named = perf_counter(), rows(given.steps)
+    begun, named = perf_counter(), (views if given.views else rows)(given.steps)
     with TemporaryDirectory() as name:
         root = Path(name)
         dataset = make_dataset(root, raw=given.cdd_cesm, count=given.folds)
