@@ -3,7 +3,7 @@
 Usage: python examples/benchmarks/train_masks.py RAW WORK [FOLD …]     (RAW: a CDD-CESM folder; torch is needed)
 
 Writes WORK/fold-K.npz, trained without the patients of fold K, for `pseudo_masks.py RAW WORK` to score on them, and
-WORK/learned.npz, trained on all; FOLD is a number or `all`, default every one. Two to three minutes of one core each.
+WORK/learned.npz, trained on all; FOLD is a number or `all`, default every one. About a minute of one core each.
 """
 
 import sys
@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from mammoprep.pseudo_mask import learned
 
-EPOCHS, BATCH, RATE = 100, 32, 4e-3
+EPOCHS, BATCH, RATE = 45, 32, 4e-3
 WIDTHS = (12, 24, 48, 48)
 JITTER = 0.08
 """Sigma of the sides' moves, as shares of the box, in one half of what the network sees; the other has exact boxes."""

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any, NoReturn
@@ -53,9 +54,9 @@ def load(
         if stray := cases.stray_prediction():
             _refuse_stray(predictions / "panoptic.json", f"image {stray[0]} ({stray[1]})", dataset)
     if "instances" not in not_given:
-        own = {category.id: category.id for category in truth.categories}
-        cases.add_instances(TRUTH, read_truth(dataset, size_of=cases.size_of, classes=own))
-        cases.add_instances(PREDICTED, read_results(predictions, size_of=cases.size_of, classes=renumber))
+        own, size_of = {category.id: category.id for category in truth.categories}, lru_cache(64)(cases.size_of)
+        cases.add_instances(TRUTH, read_truth(dataset, size_of=size_of, classes=own))
+        cases.add_instances(PREDICTED, read_results(predictions, size_of=size_of, classes=renumber))
     _read_semantic(predictions / PIECES["semantic"], cases, dataset)
     if not missing_as_empty:
         for piece in ("panoptic", "semantic"):

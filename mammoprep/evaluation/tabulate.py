@@ -16,7 +16,7 @@ from mammoprep.evaluation.table import Detections, Guesses, Table, Truths
 from mammoprep.evaluation.tally import ImageTally, Tally
 from mammoprep.panoptic import Mask, Segment
 
-BATCH = 256
+BATCH = 512
 """Images whose tallies are in memory at a time."""
 _FACTS = ("patient_id", "view", "density", "manufacturer")
 _BITS = 2 ** np.arange(LEVELS, dtype=np.uint32)
