@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mammoprep_model.plan import Session
 
 Augment = Literal["none", "flip", "crop", "lsj"]
+View = Literal["whole", "windows", "both"]
 Device = Literal["auto", "cpu", "cuda"]
 AT = (0.1, 0.25, 0.5)
 """IoU thresholds of the scores shown at the end."""
@@ -37,6 +38,7 @@ def train(
         typer.Option(help="Where a part lies: mam-e=DIR (or file, or hub id), or a folder of parts. May be repeated."),
     ] = None,
     augment: Annotated[Augment | None, typer.Option(help="Short for --set train.augment=…", show_default="lsj")] = None,
+    view: Annotated[View | None, typer.Option(help="Short for --set train.view=…", show_default="whole")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A value: train.lr=1e-4. May be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(help="Start of every random stream.", show_default="0")] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
@@ -67,7 +69,7 @@ def train(
     )
     choices = replace(
         choices,
-        preset=settings.change(choices.preset, [*([f"train.augment={augment}"] if augment else []), *(set_ or [])]),
+        preset=settings.change(choices.preset, [*_short(augment=augment, view=view), *(set_ or [])]),
     )
     places = parse_weights(weights or [], choices.preset.model.parts)
     session = plan.Session(weights=places, device=device, resume=resume, overwrite=overwrite, jobs=jobs, draw=draw)
@@ -98,6 +100,11 @@ def _train(dataset: Path, out: Path, *, choices: "Choices", session: "Session") 
         live = _Live(bar)
         session = replace(session, on_step=live.step, on_predict=live.predict, on_note=live.note)
         trainer.train(dataset, out=out, preset=choices.preset, fold=choices.fold, seed=choices.seed, session=session)
+
+
+def _short(**values: str | None) -> list[str]:
+    """Give what the options that stand for a setting of the training set."""
+    return [f"train.{name}={value}" for name, value in values.items() if value]
 
 
 def _choices(model: str | None, *, run: Path | None) -> "Choices":

@@ -63,11 +63,11 @@ def test_a_run_that_cannot_be_scored_is_still_a_run(
 
 
 def test_settings_reach_run_json(dataset: Path) -> None:
-    changes = ("--set=train.lr=1e-3", "--set=train.steps=3", "--augment=flip")
+    changes = ("--set=train.lr=1e-3", "--set=train.steps=3", "--augment=flip", "--view=both")
     assert run(dataset, "--model=tiny", "--out=run", *changes, "--seed=4") == 0
     config = read_run(Path("run"))
     train = config.preset.train
-    assert (train.learning_rate, train.steps, train.augment, config.seed) == (1e-3, 3, "flip", 4)
+    assert (train.learning_rate, train.steps, train.augment, train.view, config.seed) == (1e-3, 3, "flip", "both", 4)
 
 
 def test_resume_needs_no_more_than_the_folder(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
