@@ -188,7 +188,8 @@ class Reader:
     `labels` maps each label scheme to its class names in category order, the default scheme first. `markers` are names
     in the raw folder by which the data set is recognised. `tables(root)` gives the annotation files that are read.
     `read(root, labels=…)` yields one Record an image, and a Skipped for whatever belongs to no record; it opens no
-    pixels. What further options a data set has (`modality`, `normals`), `read` takes by keyword. Where the raw folder
+    pixels. What further options a data set has, `read` takes by keyword, with a text or a bool as default: they are
+    options of `mammoprep convert`, of which `Annotated[type, "help"]` says more. Where the raw folder
     itself decides the classes it yields Classes once, which hold in place of `labels`. `called` gives what outputs call
     a path of the raw folder, where the path may name a patient.
     """

@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = app(list(arguments) if arguments is not None else None, standalone_mode=False)
     except (MammoprepError, TyperException) as error:
         text = _with_nearest(error.format_message()) if isinstance(error, TyperException) else str(error)
-        if not console.is_one_of_many():
+        if text and not console.is_one_of_many():  # without a sub-command the help was all there is to say
             sys.stderr.write("mammoprep: " + " ".join(text.split()) + "\n")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):

@@ -1,4 +1,4 @@
-"""`mammoprep convert <data set> RAW OUT`: a sub-command a data set, the same options after each."""
+"""`mammoprep convert <data set> RAW OUT`: a sub-command a reader, the same options after each."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mammoprep.cli import console
-from mammoprep.cli.plugins import WithPlugins
+from mammoprep.cli.of_readers import OfReaders
 from mammoprep.errors import MammoprepError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mammoprep.pseudo_mask import Learned, Recipe
     from mammoprep.records import Reader
 
-app = typer.Typer(cls=WithPlugins, no_args_is_help=True)
+app = typer.Typer(cls=OfReaders, no_args_is_help=True)
 
 MOST_REASONS = 10
 """Reasons of a stage that the table shows; skipped.csv has all."""
@@ -26,11 +26,6 @@ MOST_REASONS = 10
 Raw = Annotated[Path, typer.Argument(metavar="RAW", help="Raw folder, as downloaded. Only read.", show_default=False)]
 Out = Annotated[
     Path, typer.Argument(metavar="OUT", help="DATASET folder to write: whole or not at all.", show_default=False)
-]
-
-Patient = Annotated[
-    str,
-    typer.Option(metavar="REGEX", help="Finds the patient in an image's path: the first group.", show_default=False),
 ]
 
 
@@ -152,7 +147,7 @@ class Common:
         return Work(workers=self.workers, cluster=self.cluster, existing=existing, on_progress=move)
 
 
-def _with_common(command: Callable[..., int]) -> Callable[..., int]:
+def with_common(command: Callable[..., int]) -> Callable[..., int]:
     """Give a command that takes a `common` the options of Common in its place."""
     signature = inspect.signature(command)
     own = [parameter for parameter in signature.parameters.values() if parameter.name != "common"]
@@ -166,110 +161,8 @@ def _with_common(command: Callable[..., int]) -> Callable[..., int]:
     return with_common
 
 
-@app.command("vindr")
-@_with_common
-def vindr(
-    raw: Raw,
-    out: Out,
-    labels: Annotated[Literal["birads", "breast-birads", "finding"], typer.Option(help="Label scheme.")] = "birads",
-    *,
-    common: Common,
-) -> int:
-    """VinDr-Mammo: the PhysioNet folder, DICOM with radiologists' boxes."""
-    return _convert_with("vindr", raw, out=out, options=common.options(labels, {}), common=common)
-
-
-@app.command("cdd-cesm")
-@_with_common
-def cdd_cesm(
-    raw: Raw,
-    out: Out,
-    labels: Annotated[Literal["pathology", "birads"], typer.Option(help="Label scheme.")] = "pathology",
-    modality: Annotated[Literal["both", "low-energy", "subtracted"], typer.Option(help="Images to take.")] = "both",
-    normals: Annotated[bool, typer.Option("--normals", help="Add the lesion-free images.")] = False,
-    *,
-    common: Common,
-) -> int:
-    """CDD-CESM: the TCIA folder, JPEG with radiologists' outlines."""
-    own = {"modality": modality, "normals": normals}
-    return _convert_with("cdd-cesm", raw, out=out, options=common.options(labels, own), common=common)
-
-
-@app.command("inbreast")
-@_with_common
-def inbreast(
-    raw: Raw,
-    out: Out,
-    labels: Annotated[Literal["birads", "birads-4abc", "finding"], typer.Option(help="Label scheme.")] = "birads",
-    pectoral: Annotated[bool, typer.Option("--pectoral", help="Label the pectoral muscle as stuff.")] = False,
-    *,
-    common: Common,
-) -> int:
-    """INbreast: the release's folder, DICOM with a radiologist's outlines."""
-    own = {"pectoral": pectoral}
-    return _convert_with("inbreast", raw, out=out, options=common.options(labels, own), common=common)
-
-
-@app.command("csaw-cc")
-@_with_common
-def csaw_cc(
-    raw: Raw,
-    out: Out,
-    labels: Annotated[Literal["pathology"], typer.Option(help="Label scheme.")] = "pathology",
-    normals: Annotated[bool, typer.Option("--normals", help="Add the images of women without cancer.")] = False,
-    *,
-    common: Common,
-) -> int:
-    """CSAW-CC: the SND folder, DICOM with masks of cancers."""
-    own = {"normals": normals}
-    return _convert_with("csaw-cc", raw, out=out, options=common.options(labels, own), common=common)
-
-
-@app.command("mini-mias")
-@_with_common
-def mini_mias(
-    raw: Raw,
-    out: Out,
-    labels: Annotated[Literal["pathology", "finding"], typer.Option(help="Label scheme.")] = "pathology",
-    *,
-    common: Common,
-) -> int:
-    """mini-MIAS: films as PGM with circles about lesions."""
-    return _convert_with("mini-mias", raw, out=out, options=common.options(labels, {}), common=common)
-
-
-@app.command("cmmd")
-@_with_common
-def cmmd(
-    raw: Raw,
-    out: Out,
-    labels: Annotated[Literal["pathology"], typer.Option(help="Label scheme.")] = "pathology",
-    missing_rows: Annotated[
-        Literal["unknown", "normal"], typer.Option(help="What a breast without a row in the table is; normal uses it.")
-    ] = "unknown",
-    *,
-    common: Common,
-) -> int:
-    """CMMD: the TCIA folder, DICOM without outlines: lesion-free images alone."""
-    own = {"missing_rows": missing_rows}
-    return _convert_with("cmmd", raw, out=out, options=common.options(labels, own), common=common)
-
-
-@app.command("cbis-ddsm")
-@_with_common
-def cbis_ddsm(
-    raw: Raw,
-    out: Out,
-    labels: Annotated[Literal["pathology", "pathology3", "type"], typer.Option(help="Label scheme.")] = "pathology",
-    *,
-    common: Common,
-) -> int:
-    """CBIS-DDSM: the TCIA folder (DICOM) or Kaggle's (JPEG), film mammograms with mask files."""
-    return _convert_with("cbis-ddsm", raw, out=out, options=common.options(labels, {}), common=common)
-
-
 @app.command("folder")
-@_with_common
+@with_common
 def folder(
     raw: Raw,
     out: Out,
@@ -278,7 +171,12 @@ def folder(
         typer.Option(metavar="WHAT=NAME", help="Name a table's column, as patient=PatID; again for more."),
     ] = None,
     classes: Annotated[str, typer.Option(help="Classes to take, in this order.", show_default="all that occur")] = "",
-    patient: Patient = "",
+    patient: Annotated[
+        str,
+        typer.Option(
+            metavar="REGEX", help="Finds the patient in an image's path: the first group.", show_default=False
+        ),
+    ] = "",
     empty: Annotated[
         Literal["leave-out", "lesion-free"], typer.Option(help="What a named image without outlines is.")
     ] = "leave-out",
@@ -310,7 +208,7 @@ def folder(
     }
     options = common.options("data", {**own, "key": names.fingerprint})
     try:
-        code = _convert_with(keyed(names), raw, out=out, options=options, common=common)
+        code = convert_with(keyed(names), raw, out=out, options=options, common=common)
     except MammoprepError:
         if is_new and not out.with_name(f"{out.name}.partial").exists():  # which --resume would go on with
             path.unlink()
@@ -322,26 +220,11 @@ def folder(
     return code
 
 
-@app.command("coco")
-@_with_common
-def coco(
-    raw: Raw,
-    out: Out,
-    patient: Patient = "",
-    pectoral: Annotated[bool, typer.Option("--pectoral", help="Take the stuff class pectoral muscle over.")] = False,
-    *,
-    common: Common,
-) -> int:
-    """COCO instances or panoptic segments from any tool, or a DATASET."""
-    own: dict[str, str | bool | tuple[str, ...]] = {"patient": patient, "pectoral": pectoral}
-    return _convert_with("coco", raw, out=out, options=common.options("data", own), common=common)
-
-
-def _convert_with(reader: "str | Reader", raw: Path, *, out: Path, options: "Options", common: Common) -> int:
+def convert_with(reader: "Reader", raw: Path, *, out: Path, options: "Options", common: Common) -> int:
+    """Convert, or count under --dry-run, and print the summary; give the exit code."""
     from mammoprep import convert
-    from mammoprep.readers import READERS, check_root
+    from mammoprep.readers import check_root
 
-    reader = READERS[reader] if isinstance(reader, str) else reader
     check_root(reader, raw)
     if common.dry_run:
         summary = convert.preview(reader, raw, options=options)

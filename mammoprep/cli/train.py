@@ -42,9 +42,7 @@ def train(
     set_: Annotated[list[str] | None, typer.Option("--set", help="A value: train.lr=1e-4. May be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(help="Start of every random stream.", show_default="0")] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out as if it had not stopped.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out as if never stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     jobs: Annotated[
         int, typer.Option(help="Folds trained side by side, each on a GPU where there are some.", min=1)

@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from mammoprep.errors import MissingFileError, UnknownNameError
 from mammoprep.exports.via import outline_of
@@ -80,7 +80,11 @@ def tables(root: Path) -> tuple[Path, ...]:
 
 
 def read(
-    root: Path, *, labels: str = "pathology", modality: str = "both", normals: bool = False
+    root: Path,
+    *,
+    labels: str = "pathology",
+    modality: Annotated[Literal["both", "low-energy", "subtracted"], "Images to take."] = "both",
+    normals: Annotated[bool, "Add the lesion-free images."] = False,
 ) -> Iterator[Record | Skipped]:
     """Yield one Record an image that the options ask for, and a Skipped for whatever belongs to none."""
     if labels not in LABELS:

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from mammoprep.errors import MissingFileError, UnknownNameError
 from mammoprep.records import Reader, Record, Skipped
@@ -54,7 +54,14 @@ def tables(root: Path) -> tuple[Path, ...]:
     return (path,)
 
 
-def read(root: Path, *, labels: str = "pathology", missing_rows: str = "unknown") -> Iterator[Record | Skipped]:
+def read(
+    root: Path,
+    *,
+    labels: str = "pathology",
+    missing_rows: Annotated[
+        Literal["unknown", "normal"], "What a breast without a row in the table is; normal uses it."
+    ] = "unknown",
+) -> Iterator[Record | Skipped]:
     """Yield one Record a lesion-free image, and a Skipped for every other image and for each row without images."""
     if labels not in LABELS:
         raise UnknownNameError(labels, kind="label scheme", known=LABELS)

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from posixpath import basename, splitext
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep.exports import Entry, Files, coco
@@ -69,7 +69,11 @@ def tables(root: Path) -> tuple[Path, ...]:
 
 
 def read(
-    root: Path, *, labels: str = "data", patient: str = "", pectoral: bool = False
+    root: Path,
+    *,
+    labels: str = "data",
+    patient: Annotated[str, "Regular expression that finds the patient in an image's path: its first group."] = "",
+    pectoral: Annotated[bool, "Take the stuff class pectoral muscle over."] = False,
 ) -> Iterator[Record | Skipped | Classes]:
     """Yield one Record an image that the annotations list, a Skipped for whatever belongs to none, and the Classes."""
     if labels not in LABELS:

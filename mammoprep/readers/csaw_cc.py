@@ -23,7 +23,7 @@ import re
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
 from mammoprep.records import Box, Finding, MaskFile, Reader, Record, Skipped
@@ -58,7 +58,12 @@ def tables(root: Path) -> tuple[Path, ...]:
     return (images, masks)
 
 
-def read(root: Path, *, labels: str = "pathology", normals: bool = False) -> Iterator[Record | Skipped]:
+def read(
+    root: Path,
+    *,
+    labels: str = "pathology",
+    normals: Annotated[bool, "Add the images of women without cancer."] = False,
+) -> Iterator[Record | Skipped]:
     """Yield one Record an image that the options ask for, and a Skipped for whatever belongs to none."""
     if labels not in LABELS:
         raise UnknownNameError(labels, kind="label scheme", known=LABELS)

@@ -26,7 +26,7 @@ import re
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from xml.parsers.expat import ExpatError
 
 from mammoprep.errors import MissingFileError, UnknownNameError
@@ -72,7 +72,9 @@ def tables(root: Path) -> tuple[Path, ...]:
     return (_table(root), *files(find(root, OUTLINES), ".xml"), *files(find(root, MUSCLES), ".xml"))
 
 
-def read(root: Path, *, labels: str = "birads", pectoral: bool = False) -> Iterator[Record | Skipped]:
+def read(
+    root: Path, *, labels: str = "birads", pectoral: Annotated[bool, "Label the pectoral muscle as stuff."] = False
+) -> Iterator[Record | Skipped]:
     """Yield one Record an image that can be used, and a Skipped for whatever belongs to none."""
     if labels not in LABELS:
         raise UnknownNameError(labels, kind="label scheme", known=LABELS)

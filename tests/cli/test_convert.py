@@ -18,8 +18,8 @@ from typer.main import get_command
 
 from mammoprep import convert, panoptic, phantom
 from mammoprep.cli import app, main
-from mammoprep.cli import convert as command
 from mammoprep.cli.convert import Common
+from mammoprep.cli.of_readers import command_of
 from mammoprep.convert import RECIPES, Options, Summary
 from mammoprep.phantom import cbis_ddsm as films
 from mammoprep.pseudo_mask import ADAPTIVE, DICE, LEARNED, PAPER, Recipe
@@ -62,7 +62,9 @@ def run(*arguments):
 
 
 def commands():
-    return get_command(app).commands["convert"].commands
+    group = get_command(app).commands["convert"]
+    context = group.make_context("convert", [], resilient_parsing=True)
+    return {name: group.get_command(context, name) for name in group.list_commands(context)}
 
 
 def test_a_raw_folder_becomes_a_dataset_and_a_table(raw, tmp_path, capsys):
@@ -259,15 +261,32 @@ def test_there_is_a_sub_command_for_every_reader():
     assert commands().keys() == READERS.keys()
 
 
-WITH_SCHEMES = [name for name, reader in READERS.items() if tuple(reader.labels) != ("data",)]
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+def test_the_label_schemes_are_the_reader_s_the_default_first(reader):
+    labels = signature(command_of(reader)).parameters.get("labels")
+
+    schemes = tuple(reader.labels)
+    assert (labels is not None) == (len(schemes) > 1)
+    assert labels is None or get_args(get_args(labels.annotation)[0]) == schemes
+    assert labels is None or labels.default == schemes[0]
 
 
-@pytest.mark.parametrize(("name", "function"), [(n, getattr(command, n.replace("-", "_"))) for n in WITH_SCHEMES])
-def test_the_label_schemes_are_the_reader_s_the_default_first(name, function):
-    labels = signature(function).parameters["labels"]
+@pytest.mark.parametrize(("name", "reader"), [(name, reader) for name, reader in READERS.items() if name != "folder"])
+def test_what_a_reader_alone_takes_is_an_option_with_a_help_of_its_own(name, reader):
+    own = {each.name: each.default for each in signature(reader.read).parameters.values()}
+    options = {option.name: option for option in commands()[name].params}
 
-    assert get_args(get_args(labels.annotation)[0]) == tuple(READERS[name].labels)
-    assert labels.default == next(iter(READERS[name].labels))
+    for word in own.keys() - {"root", "labels"}:
+        assert options[word].default == own[word]
+        assert options[word].help
+        assert "Of the reader" not in options[word].help
+
+
+def test_a_flag_and_a_choice_of_a_reader_reach_it(tmp_path, capsys):
+    assert run("cdd-cesm", tmp_path, tmp_path / "out", "--modality", "both", "--normals") == 2
+    assert "is empty. Name the folder of CDD-CESM" in capsys.readouterr().err
+    assert run("cdd-cesm", tmp_path, tmp_path / "out", "--modality", "colour") == 2
+    assert "'low-energy'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", READERS)

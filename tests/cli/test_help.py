@@ -77,3 +77,10 @@ def test_typo_gets_the_nearest_name_in_one_line(typed, meant):
     assert done.stderr.startswith("mammoprep: ")
     assert done.stderr.count("\n") == 1
     assert meant in done.stderr
+
+
+@pytest.mark.parametrize("typed", [[], ["convert"]])
+def test_without_a_sub_command_the_help_is_all(typed):
+    done = python("-m", "mammoprep", *typed)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "Commands" in done.stdout
