@@ -47,7 +47,7 @@ def check(
 def _check(dataset: Path, workers: Workers, on_progress: Progress) -> Report:
     with panoptic.no_collection():
         content = entries.read(dataset)
-    rows, problems = tables.rows_of(dataset, "cases.csv", tables.COLUMNS, rule="cases-columns")
+    rows, problems = tables.rows_of(dataset, "cases.csv", panoptic.CASE_COLUMNS, rule="cases-columns")
     skipped, strange = tables.rows_of(dataset, "skipped.csv", tables.SKIPPED, rule="skipped")
     manifest, wrong = tables.read_manifest(dataset)
     patients = {row["image_id"]: row["patient_id"] for row in rows or () if row["patient_id"]}

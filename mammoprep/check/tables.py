@@ -13,14 +13,6 @@ from mammoprep.check.rules import Edit, Problem
 from mammoprep.errors import MammoprepError
 from mammoprep.records import Stage
 
-FORMAT = 1
-"""The version of the DATASET's layout that these rules are of."""
-COLUMNS = (
-    *("image_id", "patient_id", "study_id", "laterality", "view", "density", "split", "native_height", "native_width"),
-    *("crop_x0", "crop_y0", "scale_x", "scale_y", "pixel_spacing_mm", "manufacturer", "n_findings", "lesion_free"),
-    "source",
-)
-"""The columns of cases.csv; a DATASET may have more."""
 SKIPPED = ("source", "stage", "reason")
 MANIFEST = {
     **{"format": int, "dataset": str, "options": dict, "labels": str},
@@ -197,8 +189,8 @@ def read_manifest(dataset: Path) -> tuple[Mapping[str, Any], list[Problem]]:
     wrong = [key for key, kind in MANIFEST.items() if type(content[key]) is not kind]
     if wrong:
         return {}, [Problem("manifest", name, f"{wrong[0]} is of another type than {MANIFEST[wrong[0]].__name__}")]
-    if content["format"] != FORMAT:
-        return {}, [Problem("manifest", name, f"format is {content['format']!r}, this version reads {FORMAT}")]
+    if content["format"] != panoptic.FORMAT:
+        return {}, [Problem("manifest", name, f"format is {content['format']!r}, this version reads {panoptic.FORMAT}")]
     found: Mapping[str, Any] = content
     return found, []
 

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+MOST_ROWS = 10
+"""Rows of a section of counts that a table shows where the whole is on file or in the JSON."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of the table.")]
 
 CLUSTER_HELP = "Run on the workers of this Dask scheduler, which see the same folders."
@@ -39,6 +41,30 @@ def note(text: str) -> None:
 def print_json(content: Any) -> None:
     """Print one JSON object on stdout."""
     sys.stdout.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def show_counts(sections: Iterable[tuple[str, Mapping[str, int | str]]]) -> None:
+    """Print sections of counts, each under its title, as a table on stdout."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for title, counts in sections:
+        table.add_section()
+        if title:
+            table.add_row(Text(title, style="bold"))
+        for name, count in counts.items():
+            table.add_row(Text(("  " if title else "") + name), str(count))
+    stdout().print(table)
+
+
+def shortened(counts: Mapping[str, int], *, elsewhere: str) -> dict[str, int]:
+    """Give the first counts, and the sum of the others, which stand `elsewhere`."""
+    shown = dict(list(counts.items())[:MOST_ROWS])
+    rest = sum(counts.values()) - sum(shown.values())
+    return {**shown, **({f"others, see {elsewhere}": rest} if rest else {})}
 
 
 def bar() -> "Progress":

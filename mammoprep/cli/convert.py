@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(cls=OfReaders, no_args_is_help=True)
 
-MOST_REASONS = 10
-"""Reasons of a stage that the table shows; skipped.csv has all."""
-
 Raw = Annotated[Path, typer.Argument(metavar="RAW", help="Raw folder, as downloaded. Only read.", show_default=False)]
 Out = Annotated[
     Path, typer.Argument(metavar="OUT", help="DATASET folder to write: whole or not at all.", show_default=False)
@@ -250,19 +247,7 @@ def _print(summary: "Summary", *, json: bool) -> None:
     if json:
         console.print_json(summary.to_json())
         return
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for title, counts in _sections(summary):
-        table.add_section()
-        if title:
-            table.add_row(Text(title, style="bold"))
-        for name, count in counts.items():
-            table.add_row(Text(("  " if title else "") + name), str(count))
-    console.stdout().print(table)
+    console.show_counts(_sections(summary))
 
 
 def _sections(summary: "Summary") -> Iterator[tuple[str, Mapping[str, int | str]]]:
@@ -277,6 +262,4 @@ def _sections(summary: "Summary") -> Iterator[tuple[str, Mapping[str, int | str]
     if summary.attributes:
         yield "images with", summary.attributes
     for stage, reasons in summary.skipped.items():
-        shown = dict(list(reasons.items())[:MOST_REASONS])
-        rest = sum(reasons.values()) - sum(shown.values())
-        yield f"skipped: {stage}", {**shown, **({"for other reasons, see skipped.csv": rest} if rest else {})}
+        yield f"skipped: {stage}", console.shortened(reasons, elsewhere="skipped.csv")

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
     from mammoprep.inventory import Inventory
 
-MOST_ROWS = 10
-"""Rows of a count that the table shows; --json has all."""
-
 
 def inspect(
     source: Annotated[Path, typer.Argument(metavar="RAW|DATASET", help="Raw folder, as downloaded, or a DATASET.")],
@@ -57,29 +54,11 @@ def _print(found: "Inventory") -> None:
     out = console.stdout()
     scheme = f", classes by --labels {found.labels}" if found.labels else ""
     out.print(f"{found.source}{scheme}", markup=False, soft_wrap=True)
-    out.print(_totals(found))
+    console.show_counts((title, console.shortened(counts, elsewhere="--json")) for title, counts in _sections(found))
     out.print(_classes(found))
     for unit, sizes in (("native pixels", found.sizes_px), ("mm", found.sizes_mm)):
         if is_known(sizes):
             out.print(_sizes(f"longer side, {unit}", sizes))
-
-
-def _totals(found: "Inventory") -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for title, counts in _sections(found):
-        table.add_section()
-        if title:
-            table.add_row(Text(title, style="bold"))
-        for name, number in list(counts.items())[:MOST_ROWS]:
-            table.add_row(Text(("  " if title else "") + name), str(number))
-        if rest := sum(list(counts.values())[MOST_ROWS:]):
-            table.add_row(Text("  others, see --json"), str(rest))
-    return table
 
 
 def _sections(found: "Inventory") -> Iterator[tuple[str, Mapping[str, int]]]:

@@ -17,12 +17,8 @@ from mammoprep.panoptic import Category, Ids, Image, Mask, Segment
 from mammoprep.pixels import FOR_PROCESSING, Facts, Grey, PixelError
 from mammoprep.records import Box, Finding, MaskFile, Outline, PanopticSegment, Record, SegmentFrames, Skipped
 
-COLUMNS = (
-    *("image_id", "patient_id", "study_id", "laterality", "view", "density", "split", "native_height", "native_width"),
-    *("crop_x0", "crop_y0", "scale_x", "scale_y", "pixel_spacing_mm", "manufacturer", "n_findings", "lesion_free"),
-    *("source", "attributes"),
-)
-"""The columns of cases.csv."""
+COLUMNS = (*panoptic.CASE_COLUMNS, "attributes")
+"""The columns of cases.csv as they are written here."""
 NOT_SHOWN = "FOR PROCESSING: the detector's raw values, no picture; --for-processing takes them"
 """Why an image is left out that the header says is not for display."""
 

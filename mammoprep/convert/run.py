@@ -19,8 +19,6 @@ from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
 from mammoprep.pixels import PixelError
 from mammoprep.records import Classes, Finding, MaskFile, Reader, Record, Skipped
 
-FORMAT = 1
-"""Version of the DATASET's layout."""
 _JOURNAL = "journal.jsonl"
 _DECISIVE = (
     *("mammoprep", "imagecodecs", "numpy", "opencv-python-headless", "pillow", "pycocotools", "pydicom"),
@@ -106,7 +104,7 @@ def _header(reader: Reader, root: Path, options: Options) -> dict[str, Any]:
     paths = {path.relative_to(root).as_posix(): path for path in reader.tables(root)}
     inputs = {reader.called(name): panoptic.file_hash(path) for name, path in sorted(paths.items())}
     header = {
-        "format": FORMAT,
+        "format": panoptic.FORMAT,
         "dataset": reader.name,
         "options": options.to_json(),
         "labels": options.labels,

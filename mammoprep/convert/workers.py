@@ -1,8 +1,10 @@
 """Many images at once: as many processes as cores and free memory allow, results as they come."""
 
+import threading
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 
 import joblib
@@ -37,6 +39,26 @@ def _free_memory() -> int:
         return free
 
 
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Hush the KeyError with which loky's manager thread may end while its workers are stopped.
+
+    Stopping drops the calls that wait, and leaves their numbers in the thread's queue, where it looks them up
+    (joblib 1.6, `add_call_item_to_queue`). The thread would have ended next, and its workers are gone by then.
+    """
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not (args.exc_type is KeyError and args.thread and args.thread.name == "ExecutorManagerThread"):
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
 def make_all(
     tasks: Sequence[tuple[int, Record]], *, job: Job, workers: int, cluster: str | None = None
 ) -> Generator[Case]:
@@ -61,6 +83,6 @@ def make_all(
             f"Say --resume --workers {max(1, workers // 2)} to go on."
         ) from error
     finally:
-        with warnings.catch_warnings():
+        with stopping(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*cancelled|.*not used", UserWarning)  # after Ctrl-C, that is meant
             cases.close()

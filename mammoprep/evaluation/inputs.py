@@ -151,10 +151,9 @@ def _not_given(dataset: Path, predictions: Path) -> dict[str, str]:
 
 def _choose(dataset: Path, cases: Cases, image_ids: Collection[int] | None) -> None:
     path = dataset / "panoptic.json"
-    numbers = None if image_ids is None else [number for number in image_ids if type(number) is int]
-    unknown = cases.choose(numbers)
-    if image_ids is not None and numbers is not None and len(numbers) < len(image_ids):
-        unknown = next(number for number in image_ids if type(number) is not int)
+    unknown = next((number for number in image_ids or () if type(number) is not int), None)
+    if unknown is None:
+        unknown = cases.choose(image_ids)
     if unknown is not None:
         raise MammoprepError(f"{path} has no image {unknown}. Make the folds of this data set again.")
     if not len(cases):

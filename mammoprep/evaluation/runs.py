@@ -16,7 +16,7 @@ from mammoprep.evaluation.scores import report as report_of
 from mammoprep.evaluation.statistics import RESAMPLES, SEED, intervals
 from mammoprep.evaluation.table import Table
 from mammoprep.evaluation.tabulate import tabulate_each
-from mammoprep.evaluation.tally import stream
+from mammoprep.evaluation.tally import tally
 from mammoprep.parallel import ONE, Workers
 
 
@@ -92,17 +92,18 @@ def _evaluate(
     options: Options,
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[Report, Table]:
-    tally = stream(
+    compared = tally(
         dataset,
         predictions,
         image_ids=image_ids,
         missing_as_empty=options.missing_as_empty,
         workers=options.workers,
         on_progress=on_progress,
+        keep=False,
     )
-    tables = tabulate_each(tally, get_args(Matching) if options.explain else (options.matching,))
+    tables = tabulate_each(compared, get_args(Matching) if options.explain else (options.matching,))
     table = tables[options.matching]
-    scored = report_of(table, not_given=tally.not_given, matching=options.matching)
+    scored = report_of(table, not_given=compared.not_given, matching=options.matching)
     return replace(scored, explained=explain(tables)) if options.explain else scored, table
 
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from itertools import islice
 from typing import Any
 
@@ -57,16 +57,6 @@ class _Array:
         return self._parts[0]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Judged:
-    """A scene of one image and class, judged."""
-
-    image: int
-    category: int
-    scene: Scene
-    outcome: Outcome
-
-
 class _Sides:
     """The columns of true and predicted segments; those that hang on the matching, once for each."""
 
@@ -94,11 +84,11 @@ class _Sides:
             self._add_segments(segments, [(i, c, (s.truths, s.guesses)[side]) for i, c, s in found])
         for matching in self._matchings:
             outcomes = judge([scene for *_, scene in found], matching=matching)
-            judged = [_Judged(*each, outcome) for each, outcome in zip(found, outcomes, strict=True)]
+            pairs = [(scene, outcome) for (*_, scene), outcome in zip(found, outcomes, strict=True)]
             columns = self._truths[matching] | self._guesses[matching]
-            columns.pop("taken_as").append(np.concatenate([self._taken_as(each) for each in judged]))
+            columns.pop("taken_as").append(np.concatenate([self._taken_as(*pair) for pair in pairs]))
             for name, column in columns.items():
-                column.append(np.concatenate([getattr(each.outcome, name) for each in judged]))
+                column.append(np.concatenate([getattr(outcome, name) for outcome in outcomes]))
 
     def _add_segments(self, columns: Mapping[str, _Array], found: Sequence[tuple[int, int, Sequence[Segment]]]) -> None:
         """Add image, class, label and area of each segment."""
@@ -109,9 +99,9 @@ class _Sides:
         columns["label"].append([self._number[segment.category_id] for segment in every])
         columns["area"].append([segment.area for segment in every])
 
-    def _taken_as(self, judged: _Judged) -> NDArray[np.int16]:
-        labels = [*(self._number[guess.category_id] for guess in judged.scene.guesses), -1]
-        taken: NDArray[np.int16] = np.array(labels, dtype=np.int16)[judged.outcome.partner[:, FIXED_LEVELS]]
+    def _taken_as(self, scene: Scene, outcome: Outcome) -> NDArray[np.int16]:
+        labels = [*(self._number[guess.category_id] for guess in scene.guesses), -1]
+        taken: NDArray[np.int16] = np.array(labels, dtype=np.int16)[outcome.partner[:, FIXED_LEVELS]]
         return taken
 
     def columns(self, matching: Matching) -> tuple[Truths, Guesses]:

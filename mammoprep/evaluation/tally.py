@@ -70,40 +70,21 @@ def tally(
     missing_as_empty: bool = False,
     workers: parallel.Workers = parallel.ONE,
     on_progress: Callable[[int, int], None] | None = None,
+    keep: bool = True,
 ) -> Tally:
     """Compare PREDICTIONS with a DATASET, or with those of its images that `image_ids` names.
 
     An image without a prediction, or with a PNG that cannot be read, raises MammoprepError; with `missing_as_empty`
-    it is scored as if nothing had been predicted.
+    it is scored as if nothing had been predicted. Without `keep` the images are made while they are gone through,
+    which is possible once, so that no more than some are in memory.
     """
-    whole = stream(
-        dataset,
-        predictions,
-        image_ids=image_ids,
-        missing_as_empty=missing_as_empty,
-        workers=workers,
-        on_progress=on_progress,
-    )
-    return replace(whole, images=tuple(whole.images))
-
-
-def stream(
-    dataset: Path,
-    predictions: Path,
-    *,
-    image_ids: Collection[int] | None = None,
-    missing_as_empty: bool = False,
-    workers: parallel.Workers = parallel.ONE,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Tally:
-    """Give a tally as `tally` does, but one whose images are made while they are gone through, once."""
     if workers.cluster:  # whose workers stand in other folders
         dataset, predictions = dataset.resolve(), predictions.resolve()
     content, cases = inputs.load(dataset, predictions, image_ids=image_ids, missing_as_empty=missing_as_empty)
     work = partial(_tally_cases, content, missing_as_empty=missing_as_empty)
     done = parallel.each(work, _chunks(cases), workers=workers)
     images = (image for some in _reported(done, len(cases), on_progress) for image in some)
-    return Tally(content.dataset.categories, content.not_given, images)
+    return Tally(content.dataset.categories, content.not_given, tuple(images) if keep else images)
 
 
 def _reported(

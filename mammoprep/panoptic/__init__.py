@@ -1,6 +1,8 @@
 """COCO-panoptic on disk: id <-> RGB, write, load; the only room that knows the format."""
 
 from mammoprep.panoptic.coco import (
+    CASE_COLUMNS,
+    FORMAT,
     LEFT_OUT,
     STUFF,
     Category,
@@ -49,6 +51,8 @@ from mammoprep.panoptic.rle import Mask, Rle, decode_rle, encode_crop, encode_rl
 from mammoprep.panoptic.stream import read_entries
 
 __all__ = [
+    "CASE_COLUMNS",
+    "FORMAT",
     "LEFT_OUT",
     "MAX_ID",
     "STUFF",

@@ -15,7 +15,15 @@ from mammoprep.panoptic.folder import read_json, write_json
 from mammoprep.panoptic.png import Ids, read_ids
 from mammoprep.panoptic.stream import read_entries
 
+FORMAT = 1
+"""The version of a DATASET's layout, which manifest.json names."""
 STUFF = ("breast", "background")
+CASE_COLUMNS = (
+    *("image_id", "patient_id", "study_id", "laterality", "view", "density", "split", "native_height", "native_width"),
+    *("crop_x0", "crop_y0", "scale_x", "scale_y", "pixel_spacing_mm", "manufacturer", "n_findings", "lesion_free"),
+    "source",
+)
+"""The columns that cases.csv has; more may follow."""
 LEFT_OUT = -1
 """The area of a segment of which only the PNG tells it, as other tools write predictions."""
 _THING_COLOURS = (

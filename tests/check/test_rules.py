@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from mammoprep import panoptic
-from mammoprep.check import RULES, check, tables
-from mammoprep.convert import case
-from mammoprep.convert.run import FORMAT
+from mammoprep.check import RULES, check
 from mammoprep.errors import MammoprepError
 
 
@@ -19,9 +17,10 @@ def test_a_converted_data_set_keeps_every_rule(clean):
     assert (report.images, report.patients, report.lesion_free, report.without_finding) == (6, 3, 2, 1)
 
 
-def test_the_rules_are_those_of_the_format_that_convert_writes():
-    assert tables.FORMAT == FORMAT
-    assert set(tables.COLUMNS) <= set(case.COLUMNS)
+def test_the_rules_are_those_of_the_format_that_convert_writes(clean):
+    header = (clean / "cases.csv").read_text(encoding="utf-8").partition("\n")[0].split(",")
+    assert tuple(header[: len(panoptic.CASE_COLUMNS)]) == panoptic.CASE_COLUMNS
+    assert json.loads((clean / "manifest.json").read_text(encoding="utf-8"))["format"] == panoptic.FORMAT
 
 
 def of_panoptic(change):

@@ -170,7 +170,6 @@ def test_a_resumed_run_gives_the_same_bytes_as_one_that_was_not_stopped(reader, 
     assert not panoptic.partial_of(out).exists()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # joblib's own, when stopped
 def test_two_workers_can_be_stopped_and_resumed(reader, raw, tmp_path, contents):
     convert(reader, raw, out=tmp_path / "whole", options=OPTIONS)
     out = tmp_path / "out"
