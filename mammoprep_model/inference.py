@@ -61,20 +61,22 @@ def predict(
     config: RunConfig,
     options: Options = Options(),
 ) -> None:
-    """Write the PREDICTIONS of all pictures to `out`, whole or not at all."""
+    """Write the PREDICTIONS of all pictures to `out`, whole or not at all.
+
+    Raises torch.OutOfMemoryError where not even one view at a time has room.
+    """
     module_of(network).eval()
     images: list[Image] = []
     instances: dict[int, list[dict[str, object]]] = {}
     with panoptic.staged(out, overwrite=options.overwrite) as partial:
         for folder in ("panoptic", "semantic", "heatmaps"):
             (partial / folder).mkdir()
-        with _enough_memory():
-            for item, answer in _answers(network, pictures, config=config, options=options):
-                images.append(_write_maps(partial, item, answer, config=config))
-                found = find_instances(answer, categories=config.categories)
-                instances[item.picture.id] = _results(item.picture.id, found, categories=config.categories)
-                if options.on_progress:
-                    options.on_progress(len(images), len(pictures))
+        for item, answer in _answers(network, pictures, config=config, options=options):
+            images.append(_write_maps(partial, item, answer, config=config))
+            found = find_instances(answer, categories=config.categories)
+            instances[item.picture.id] = _results(item.picture.id, found, categories=config.categories)
+            if options.on_progress:
+                options.on_progress(len(images), len(pictures))
         images.sort(key=lambda image: image.id)
         panoptic.write_panoptic(partial, categories=config.categories, images=images)
         panoptic.write_json(partial / "instances.json", [entry for image in images for entry in instances[image.id]])
@@ -83,8 +85,8 @@ def predict(
 
 
 @contextmanager
-def _enough_memory() -> Iterator[None]:
-    """Turn what the GPU has no room for, one view at a time, into the line that the user reads."""
+def enough_memory() -> Iterator[None]:
+    """Turn what the GPU has no room for, one view at a time, into the line that the user of `predict` reads."""
     try:
         yield
     except torch.OutOfMemoryError as error:

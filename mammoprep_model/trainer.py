@@ -93,7 +93,7 @@ def _train_fold(network: Segmenter, job: Job, *, session: Session, ranks: Ranks)
         if ranks.is_first:
             _predict(network, source, job=job, session=session)
     except torch.OutOfMemoryError as error:
-        raise out_of_memory(job.config, memory, images=job.config.preset.train.batch_size) from error
+        raise out_of_memory(job.config, memory, images=1) from error  # as few as steps and predictions try in the end
     ranks.gather(None)
 
 

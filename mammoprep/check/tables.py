@@ -112,13 +112,17 @@ def _is_scale(cell: str) -> bool:
     return 0 < _number(cell) <= 1
 
 
+def _is_mirrored(cell: str) -> bool:
+    return cell.startswith("-") and _is_scale(cell[1:])
+
+
 _VALUES: Mapping[str, Callable[[str], bool]] = {
     "laterality": lambda cell: cell in ("L", "R", ""),
     "native_height": lambda cell: _is_count(cell) and int(cell) > 0,
     "native_width": lambda cell: _is_count(cell) and int(cell) > 0,
     "crop_x0": _is_count,
     "crop_y0": _is_count,
-    "scale_x": _is_scale,
+    "scale_x": lambda cell: _is_scale(cell) or _is_mirrored(cell),
     "scale_y": _is_scale,
     "pixel_spacing_mm": lambda cell: cell == "" or 0 < _number(cell) < math.inf,
     "n_findings": _is_count,
@@ -138,11 +142,13 @@ def _source_problems(source: str, seen: set[str], where: str) -> Iterator[Proble
 def _coordinate_problems(row: Row, drawn: Drawn, where: str) -> Iterator[Problem]:
     """Check that the stored image is no larger than what the crop leaves of the native one, at its scale.
 
-    A crop's far edges stand nowhere: what is stored may be smaller. Without a crop it may be so by a rounding.
+    A crop's far edges stand nowhere: what is stored may be smaller. Without a crop it may be so by a rounding. A
+    mirrored image runs from crop_x0 to the left.
     """
     for side, axis, stored in (("height", "y", drawn.image.height), ("width", "x", drawn.image.width)):
-        left = (int(row[f"native_{side}"]) - int(row[f"crop_{axis}0"])) * float(row[f"scale_{axis}"])
-        if stored > left + 0.5 + 1e-6 * left:
+        native, crop, scale = int(row[f"native_{side}"]), int(row[f"crop_{axis}0"]), float(row[f"scale_{axis}"])
+        left = ((native if scale > 0 else 0) - crop) * scale
+        if stored > left + 0.5 + 1e-6 * abs(left) or crop > native:
             what = f"the stored {side} is {stored}, (native - crop) x scale is {left:.1f}"
             yield Problem("coordinates", where, what)
 

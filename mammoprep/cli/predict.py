@@ -78,7 +78,8 @@ def predict(
             on_estimate=(lambda seconds: _note_time(seconds, len(pictures))) if config.device == "cpu" else None,
             also=segs,
         )
-        inference.predict(network, pictures, out=out, config=config, options=options)
+        with inference.enough_memory():
+            inference.predict(network, pictures, out=out, config=config, options=options)
     counts = {"dicom_seg": segs.written} if segs else {}
     if json:
         console.print_json({"predictions": str(out), "images": len(pictures), **counts})

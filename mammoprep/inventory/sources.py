@@ -14,7 +14,7 @@ from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
 from mammoprep.inventory.counts import Extent, Inventory, Lesion, Look, count
 from mammoprep.parallel import ONE, Workers
 from mammoprep.pixels import PixelError
-from mammoprep.records import Box, Ellipse, Polygon, Reader, Record, Skipped, Stage, Stroke
+from mammoprep.records import Box, Ellipse, Polygon, Reader, Record, Skipped, Stage, Stroke, Union
 
 Recognise = Callable[[Path], Reader | None]
 """Gives the reader of a raw folder, None where it is of no data set that is known."""
@@ -144,6 +144,11 @@ def extent(shape: object) -> Extent | None:
             reach = shape.width / 2 if isinstance(shape, Stroke) else 0.0
             xs, ys = zip(*shape.points, strict=True)
             return min(xs) - reach, min(ys) - reach, max(xs) + reach, max(ys) + reach
+        case Union():
+            parts = [found for part in shape.parts if (found := extent(part))]
+            if len(parts) == len(shape.parts) > 0:
+                x0, y0, x1, y1 = zip(*parts, strict=True)
+                return min(x0), min(y0), max(x1), max(y1)
     return None
 
 
@@ -173,7 +178,8 @@ def _of_image(image: panoptic.Image, row: Mapping[str, str], names: Mapping[int,
     for segment in image.segments:
         if segment.category_id in names:
             x, y, width, height = segment.bbox
-            box = (left + x / scale_x, top + y / scale_y, left + (x + width) / scale_x, top + (y + height) / scale_y)
+            x0, x1 = sorted(left + edge / scale_x for edge in (x, x + width))  # scale_x < 0 where mirrored
+            box = (x0, top + y / scale_y, x1, top + (y + height) / scale_y)
             lesions.append(Lesion(names[segment.category_id], box))
     return Look(
         patient=row.get("patient_id", ""),

@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from mammoprep import panoptic
+from mammoprep import panoptic, phantom
 from mammoprep.check import RULES, check
+from mammoprep.convert import Options, convert
 from mammoprep.errors import MammoprepError
+from mammoprep.readers import READERS
 
 
 def test_a_converted_data_set_keeps_every_rule(clean):
@@ -21,6 +23,15 @@ def test_the_rules_are_those_of_the_format_that_convert_writes(clean):
     header = (clean / "cases.csv").read_text(encoding="utf-8").partition("\n")[0].split(",")
     assert tuple(header[: len(panoptic.CASE_COLUMNS)]) == panoptic.CASE_COLUMNS
     assert json.loads((clean / "manifest.json").read_text(encoding="utf-8"))["format"] == panoptic.FORMAT
+
+
+def test_a_mirrored_and_cropped_data_set_keeps_every_rule(tmp_path):
+    phantom.write(tmp_path / "raw", patients=2, long_side=128)
+    options = Options(labels="birads", crop_breast=True, flip_right=True)
+    convert(READERS["vindr"], tmp_path / "raw", out=tmp_path / "dataset", options=options)
+    rows = panoptic.load_cases(tmp_path / "dataset")
+    assert {float(row["scale_x"]) < 0 for row in rows} == {False, True}
+    assert check(tmp_path / "dataset").problems == ()
 
 
 def of_panoptic(change):
@@ -208,7 +219,13 @@ BROKEN = {
         of_case(0, lesion_free="no"),
     ],
     "patient": [of_case(0, patient_id="")],
-    "coordinates": [of_case(0, native_width="39"), of_case(0, crop_y0="7"), of_case(0, scale_y="0.5")],
+    "coordinates": [
+        of_case(0, native_width="39"),
+        of_case(0, crop_y0="7"),
+        of_case(0, scale_y="0.5"),
+        of_case(0, scale_x="-1.0"),  # mirrored, yet nothing lies left of crop_x0
+        of_case(0, scale_x="-1.0", crop_x0="41"),
+    ],
     "source": [of_case(0, source="/a/1.png"), of_case(0, source="../a/1.png"), of_case(1, source="a/1.png")],
     "n-findings": [of_case(0, n_findings="1")],
     "lesion-free": [of_case(0, lesion_free="1")],

@@ -10,7 +10,7 @@ from mammoprep import convert, inventory, panoptic, phantom
 from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
 from mammoprep.inventory.sources import extent
 from mammoprep.readers import READERS, recognise
-from mammoprep.records import Box, Ellipse, Polygon, Stroke
+from mammoprep.records import Box, Ellipse, Polygon, RunLengths, Stroke, Union
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -52,6 +52,22 @@ def test_a_data_set_has_the_counts_of_its_raw_folder(phantoms, tmp_path):
     assert before.images_by == after.images_by
     assert before.findings_per_image == after.findings_per_image
     assert inventory.is_known(after.sizes_mm)
+
+
+def test_mirrored_and_cropped_images_have_the_sizes_of_their_lesions(phantoms, tmp_path):
+    found = []
+    for name, changes in (("plain", {}), ("aimed", {"crop_breast": True, "flip_right": True})):
+        options = convert.Options(labels="birads", long_side=0, **changes)
+        convert.convert(READERS["vindr"], phantoms, out=tmp_path / name, options=options)
+        found.append(inspect(tmp_path / name))
+    assert any(float(row["scale_x"]) < 0 for row in panoptic.load_cases(tmp_path / "aimed"))
+    assert (found[0].sizes_px, found[0].sizes_mm) == (found[1].sizes_px, found[1].sizes_mm)
+
+
+def test_the_extent_of_a_union_holds_its_parts():
+    ring = Polygon(((1.0, 2.0), (4.0, 2.0), (4.0, 9.0)))
+    assert extent(Union((ring, Ellipse(10, 5, 2, 3)))) == (1, 2, 12, 9)
+    assert extent(Union((ring, RunLengths((4, 4), "04")))) is None
 
 
 def test_another_label_scheme_has_other_classes(phantoms):

@@ -176,10 +176,9 @@ def test_a_batch_too_large_for_the_gpu_is_run_view_by_view_from_then_on(config: 
 
 
 def test_a_single_view_too_large_for_the_gpu_is_one_line_with_the_numbers(config: RunConfig, tmp_path: Path) -> None:
-    with pytest.raises(MammoprepError, match=r"Tried to allocate 2\.00 GiB.*--device cpu"):
-        inference.predict(
-            Bright(room=0), [square(size=(64, 64), y=0, x=0, side=8)], out=tmp_path / "out", config=config
-        )
+    pictures = [square(size=(64, 64), y=0, x=0, side=8)]
+    with pytest.raises(MammoprepError, match=r"Tried to allocate 2\.00 GiB.*--device cpu"), inference.enough_memory():
+        inference.predict(Bright(room=0), pictures, out=tmp_path / "out", config=config)
     assert not list(tmp_path.glob("out*"))
 
 
