@@ -42,9 +42,14 @@ def find(pixels: NDArray[np.uint16]) -> Mask:
     return _filled(cv2.bitwise_or(tissue, closed)).view(np.bool_)
 
 
-def enlarge(found: Mask, height: int, width: int) -> Mask:
-    """Bring what `find` gives to the image's size."""
-    mask: Mask = cv2.resize(found.view(np.uint8) * 255, (width, height), interpolation=cv2.INTER_LINEAR) > 127
+def enlarge(found: Mask, height: int, width: int, *, part: tuple[int, int, int, int] | None = None) -> Mask:
+    """Bring what `find` gives to the size of the image (height, width), or to a part (x0, y0, x1, y1) of it."""
+    x0, y0, x1, y1 = part or (0, 0, width, height)
+    rows, columns = found.shape
+    across, down = columns / width, rows / height
+    centres = np.array([[across, 0, (x0 + 0.5) * across - 0.5], [0, down, (y0 + 0.5) * down - 0.5]])
+    grey, flags = found.view(np.uint8) * 255, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    mask: Mask = cv2.warpAffine(grey, centres, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE) > 127
     return mask
 
 
@@ -80,7 +85,8 @@ def _threshold(small: NDArray[Any]) -> float:
     counts = np.bincount(levels.ravel(), minlength=256)
     cut = int(otsu) + 1
     background = float(counts[:cut].argmax())
-    tissue = float(np.median(levels[levels >= cut])) if counts[cut:].any() else background
+    brighter = np.cumsum(counts[cut:])
+    tissue = float(cut + np.searchsorted(brighter, brighter[-1] / 2)) if brighter.size and brighter[-1] else background
     if background >= _TISSUE * tissue:
         background = 0.0
     return max(background + _SHARE * (tissue - background), _FLOOR * 255) * 256

@@ -121,3 +121,9 @@ def test_the_side_of_the_chest_wall_is_where_more_breast_lies():
     assert anatomy.faces_left(found((slice(10, 30), slice(0, 25)))) is False
     assert anatomy.faces_left(found((slice(10, 30), slice(0, 40)))) is None
     assert anatomy.faces_left(found()) is None
+
+
+def test_a_part_of_the_breast_is_the_same_as_in_the_whole():
+    found = cv2.circle(np.zeros((64, 40), dtype=np.uint8), (5, 30), 20, 1, -1).astype(bool)
+    whole = anatomy.enlarge(found, 500, 310)
+    assert np.array_equal(anatomy.enlarge(found, 500, 310, part=(90, 100, 260, 333)), whole[100:333, 90:260])

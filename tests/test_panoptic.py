@@ -61,7 +61,7 @@ def test_an_id_that_has_no_colour_is_refused(tmp_path, wrong):
     "pixels", [np.zeros((2, 2), np.uint8), np.zeros((2, 2, 3), np.uint16), np.zeros((2, 2, 4), np.uint8)]
 )
 def test_another_kind_of_png_is_no_map_of_ids(tmp_path, pixels):
-    panoptic.write_png(tmp_path / "a.png", pixels)
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
     with pytest.raises(MammoprepError, match="no RGB PNG with 8 bits"):
         panoptic.read_ids(tmp_path / "a.png")
 
@@ -75,6 +75,18 @@ def test_grey_pixels_come_back(tmp_path, dtype):
     back = panoptic.read_png(tmp_path / "a.png")
     assert back.dtype == dtype
     assert (back == pixels).all()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (1, 9, 3), (40, 31, 3)])
+def test_a_png_is_read_by_opencv_and_pillow(tmp_path, shape, kind):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max + 1, shape, dtype=kind)
+    panoptic.write_png(tmp_path / "a.png", pixels)
+
+    assert np.array_equal(cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED), pixels)
+    assert np.array_equal(panoptic.read_png(tmp_path / "a.png"), pixels)
+    with PIL.Image.open(tmp_path / "a.png") as image:
+        image.verify()
 
 
 @pytest.mark.parametrize("kept", [0, 40, -5])

@@ -100,8 +100,7 @@ def make(record: Record, *, number: int, job: Job) -> Case:
     is_aimed = job.options.crop_breast or job.options.flip_right
     is_wanted = "breast" in job.options.stuff and "breast" not in outlined
     found = anatomy.find(grey.pixels) if has_box or is_aimed or is_wanted else None
-    breast = anatomy.enlarge(found, *grey.pixels.shape) if has_box and found is not None else None
-    drawn = [_draw(finding, grey, breast=breast, grid=grid, job=job) for finding in record.findings]
+    drawn = [_draw(finding, grey, breast=found, grid=grid, job=job) for finding in record.findings]
     lesions = [item for item in drawn if isinstance(item, _Lesion)]
     if found is not None and is_aimed:
         grid = _aim(grid, found, lesions, side=record.laterality or grey.facts.laterality, options=job.options)
@@ -134,13 +133,14 @@ def _read(record: Record, *, root: Path, window: str) -> Grey:
 
 
 def _draw(finding: Finding, grey: Grey, *, breast: Mask | None, grid: Grid, job: Job) -> _Lesion | Skipped:
-    """Draw one finding at native resolution."""
+    """Draw one finding at native resolution; `breast` is as `anatomy.find` gives it."""
     if finding.label is None:
         return no_class(finding, job.options.labels)
     how: dict[str, Any] = {}
     try:
         if isinstance(finding.shape, Box):
-            found = pseudo_mask.segment(grey.pixels, finding.shape, tissue=breast, recipe=job.options.recipe)
+            tissue = None if breast is None else _tissue(breast, finding.shape, *grey.pixels.shape)
+            found = pseudo_mask.segment(grey.pixels, finding.shape, tissue=tissue, recipe=job.options.recipe)
             mask = found.mask
             how["pseudo_mask"] = {"method": found.method, "threshold": found.threshold, "fallback": found.fallback}
         elif isinstance(finding.shape, MaskFile):
@@ -155,6 +155,16 @@ def _draw(finding: Finding, grey: Grey, *, breast: Mask | None, grid: Grid, job:
     # What is known of how the mask was made, from an earlier conversion or instead of a path, holds.
     how |= {key: {**how.get(key, {}), **facts} for key, facts in finding.made.items()}
     return _Lesion(finding, whole, how)
+
+
+def _tissue(breast: Mask, box: Box, height: int, width: int) -> Mask:
+    """Give the breast's pixels in a box, as a mask (height, width) that is empty elsewhere."""
+    tissue = np.zeros((height, width), dtype=np.bool_)
+    part = pseudo_mask.clip(box, height=height, width=width)
+    if part:
+        x0, y0, x1, y1 = part
+        tissue[y0:y1, x0:x1] = anatomy.enlarge(breast, height, width, part=part)
+    return tissue
 
 
 def _outlined(outline: Outline | PanopticSegment | SegmentFrames, grid: Grid, *, root: Path) -> Mask:

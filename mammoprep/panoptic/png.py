@@ -18,6 +18,7 @@ Ids = NDArray[np.int32]
 """A map of segment ids (H, W); 0 is VOID."""
 
 MAX_ID = 256**3 - 1
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"IEND\xaeB`\x82"
 """The last bytes of every whole PNG, which decoders do not ask for."""
 _LARGEST = 2**28
@@ -66,7 +67,7 @@ def write_ids(path: Path, ids: Ids) -> None:
     if ids.min(initial=0) < 0 or ids.max(initial=0) > MAX_ID:
         raise MammoprepError(f"{path}: segment ids must lie in 0 … {MAX_ID}.")
     bytes_of_ids = np.ascontiguousarray(ids, dtype="<i4").view(np.uint8).reshape(*ids.shape, 4)
-    write_png(path, cv2.cvtColor(bytes_of_ids, cv2.COLOR_RGBA2BGR))
+    _write(path, cv2.cvtColor(bytes_of_ids, cv2.COLOR_RGBA2RGB))
 
 
 def read_ids(path: Path) -> Ids:
@@ -101,21 +102,42 @@ def _decode_ids(path: Path, *, keep: bool = False) -> NDArray[np.uint8]:
 
 def write_classes(path: Path, classes: NDArray[np.uint8]) -> None:
     """Write a map of class ids (H, W), 0 … 255, as a grey PNG of 8 bits."""
-    write_png(path, classes, row_filter=cv2.IMWRITE_PNG_FILTER_NONE)
+    _write(path, classes)
 
 
-def write_png(path: Path, pixels: NDArray[Any], *, row_filter: int | None = None) -> None:
+def write_png(path: Path, pixels: NDArray[Any]) -> None:
     """Write a grey (H, W) or BGR (H, W, 3) array of 8 or 16 bits as PNG.
 
-    Rows of grey are filtered by the row above, which suits pictures; those of colours, which are ids, are not.
+    Rows of grey are filtered by the row above, which suits pictures; those of colours are not.
     """
-    filtered = cv2.IMWRITE_PNG_FILTER_UP if pixels.ndim == 2 else cv2.IMWRITE_PNG_FILTER_NONE
-    filtered = filtered if row_filter is None else row_filter
-    how = (cv2.IMWRITE_PNG_FILTER, filtered, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
-    done, data = cv2.imencode(".png", pixels, how)
-    if not done:
-        raise MammoprepError(f"{path} could not be encoded as PNG.")
-    path.write_bytes(data.tobytes())
+    if pixels.ndim == 2:
+        _write(path, pixels, is_picture=True)
+    else:
+        _write(path, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+
+
+def _write(path: Path, pixels: NDArray[Any], *, is_picture: bool = False) -> None:
+    """Write grey (H, W) or RGB (H, W, 3) of 8 or 16 bits; zlib-ng takes a tenth of libpng's time for a map of ids.
+
+    PNG (third edition), clauses 5.3 (chunks), 7.2 (rows), 9.2 (filters) and 11.2.1 (IHDR).
+    """
+    height, width, *channels = pixels.shape
+    data = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder(">")).view(np.uint8).reshape(height, -1)
+    rows = np.empty((height, 1 + data.shape[1]), dtype=np.uint8)
+    rows[:, 0] = 2 if is_picture else 0  # Up, None
+    if is_picture:
+        rows[:1, 1:] = data[:1]
+        np.subtract(data[1:], data[:-1], out=rows[1:, 1:])
+    else:
+        rows[:, 1:] = data
+    header = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, 2 if channels else 0, 0, 0, 0)
+    encode: Any = imagecodecs.zlibng_encode  # whose stub knows no arrays
+    chunks = ((b"IHDR", header), (b"IDAT", encode(rows, level=2)), (b"IEND", b""))
+    path.write_bytes(_SIGNATURE + b"".join(_chunk(kind, content) for kind, content in chunks))
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
 
 
 def read_png(path: Path) -> NDArray[Any]:

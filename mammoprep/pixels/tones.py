@@ -80,7 +80,10 @@ def check_window(text: str) -> None:
 
 
 def render(stored: Stored, *, tones: Tones, window: str) -> NDArray[np.uint16]:
-    """Map stored values (H, W) to grey 0 … 65535, by one table with an entry for each content of a pixel cell."""
+    """Map stored values (H, W) to grey 0 … 65535, by one table with an entry for each content of a pixel cell.
+
+    Where `stored` has 16 bits and can be written, the grey values take its place.
+    """
     contents = _stored_values(8 * stored.itemsize, tones)
     low, high = tones.padding or (1, 0)
     padding = (contents >= low) & (contents <= high)
@@ -95,7 +98,8 @@ def render(stored: Stored, *, tones: Tones, window: str) -> NDArray[np.uint16]:
     if tones.inverted:
         table = WHITE - table
     table[padding] = 0
-    return cv2.LUT(stored, table).astype(np.uint16, copy=False)
+    place = stored if stored.dtype == np.uint16 and stored.flags.writeable else None  # new memory costs time
+    return cv2.LUT(stored, table, dst=place).astype(np.uint16, copy=False)
 
 
 def _stored_values(bits_allocated: int, tones: Tones) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -45,6 +46,15 @@ def test_eight_bits_are_the_sixteenth_bit_means_over_257():
 def test_sixteen_bits_are_the_means():
     pixels = np.array([[10, 20, 1, 1], [30, 40, 1, 1]], dtype=np.uint16)
     assert layers.resize_image(pixels, Grid(2, 4, 1, 2), bits=16).tolist() == [[25, 1]]
+
+
+@given(height=st.integers(2, 300), width=st.integers(2, 60), long_side=st.integers(1, 299), seed=st.integers(0, 99))
+def test_stored_pixels_are_opencvs_means_to_a_grey_level_of_sixteen_bits(height, width, long_side, seed):
+    pixels = np.random.default_rng(seed).integers(0, 65536, (height, width), dtype=np.uint16)
+    grid = layers.fit(height, width, long_side=long_side)
+    stored = layers.resize_image(pixels, grid, bits=16)
+    means = cv2.resize(pixels, (grid.width, grid.height), interpolation=cv2.INTER_AREA) if grid.is_smaller else pixels
+    assert np.abs(stored.astype(int) - means).max() <= 1
 
 
 def test_sixteen_bits_at_native_size_are_the_rendered_values():
