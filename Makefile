@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test witnesses lint format clean
 
 help:  ## Show what can be made.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -13,6 +13,9 @@ demo: .venv/with-model  ## Phantoms -> convert -> folds -> train -> evaluate -> 
 
 test: .venv/with-dev lint  ## Lint, types and all tests.
 	$(BIN)/pytest -n 2
+
+witnesses:  ## As root on Debian: DCMTK and Chromium, without which the tests that compare with them skip.
+	apt-get install --yes --quiet --no-install-recommends dcmtk chromium
 
 lint: .venv/with-dev  ## ruff and mypy --strict.
 	$(BIN)/ruff check .
