@@ -5,6 +5,7 @@ import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +15,10 @@ from safetensors import SafetensorError
 from torch import nn
 
 from mammoprep import panoptic
-from mammoprep.errors import MammoprepError, MissingFileError
+from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
 from mammoprep.panoptic import Category
 from mammoprep_model import speed, zoo
-from mammoprep_model.config import ModelConfig, Preset, TrainConfig
-from mammoprep_model.odise.network import build
+from mammoprep_model.config import Preset, TrainConfig
 from mammoprep_model.segmenter import Segmenter
 from mammoprep_model.settings import from_json
 
@@ -50,6 +50,7 @@ class RunConfig:
         """Give run.json's content."""
         return {
             "preset": self.preset.name,
+            "family": zoo.family_of(self.preset.model),
             "config": {"model": asdict(self.preset.model), "train": asdict(self.preset.train)},
             "categories": [category.to_json() for category in self.categories],
             "dataset": self.dataset,
@@ -116,11 +117,13 @@ def read_choices(run: Path) -> Choices:
 
 
 def _preset(content: Mapping[str, Any]) -> Preset:
-    known = zoo.PRESETS.get(content["preset"])
+    known, family = zoo.PRESETS.get(content["preset"]), content.get("family", "odise")
+    if family not in zoo.FAMILIES:
+        raise UnknownNameError(family, kind="family of networks", known=zoo.FAMILIES)
     return Preset(
         name=content["preset"],
         summary=known.summary if known else "",
-        model=from_json(ModelConfig, content["config"]["model"]),
+        model=from_json(zoo.FAMILIES[family].values, content["config"]["model"]),
         train=from_json(TrainConfig, content["config"]["train"]),
     )
 
@@ -177,21 +180,25 @@ def load(run: Path, *, weights: Mapping[str, str] | None = None, device: str = "
 
 def assemble(config: RunConfig) -> Segmenter:
     """Build the untrained network of a run on its device, as fast there as the run's precision lets it be."""
-    network = build(config.preset.model, categories=config.categories, weights=config.weights).to(config.device)
+    values = config.preset.model
+    build = import_module(zoo.FAMILIES[zoo.family_of(values)].network).build
+    network: Any = build(values, categories=config.categories, weights=config.weights).to(config.device)
     train, on_gpu = config.preset.train, config.device != "cpu"
     if on_gpu and train.mixed_precision:
         speed.to_bfloat16(network)
         speed.to_channels_last(network)
     if train.compile:
         speed.compile_blocks(network)
-    return network
+    made: Segmenter = network
+    return made
 
 
 def _without_start(config: RunConfig) -> RunConfig:
-    """Leave out what the mask generator started from: a trained run has all of its weights."""
-    model = config.preset.model
-    places = {part: place for part, place in config.weights.items() if part != model.mask_generator}
-    return replace(config, preset=replace(config.preset, model=replace(model, mask_generator="random")), weights=places)
+    """Leave out what only training needed to start: a trained run has the weights that came from it."""
+    model, trained = config.preset.model, config.preset.model.trained
+    started = {*model.parts} - {*trained.parts}
+    places = {part: place for part, place in config.weights.items() if part not in started}
+    return replace(config, preset=replace(config.preset, model=trained), weights=places)
 
 
 def untrained(config: RunConfig) -> Segmenter:

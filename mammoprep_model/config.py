@@ -1,6 +1,7 @@
 """What a network and its training are made of, as values: frozen dataclasses that go to run.json and come back."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mammoprep.errors import MammoprepError
@@ -74,7 +75,32 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class Architecture:
+    """What a network is made of, as values: each family has a subclass with fields of its own (`zoo.FAMILIES`)."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Give the pretrained parts that it needs, names of `weights.SOURCES`, each once."""
+        return ()
+
+    @property
+    def shown(self) -> Mapping[str, str]:
+        """Give what `mammoprep models` says of it: `backbone`, and what else there is to tell it by."""
+        return {}
+
+    @property
+    def trained(self) -> "Architecture":
+        """Give it as a trained network needs it: without parts that only the start of a training needs."""
+        return self
+
+    @property
+    def leaner(self) -> str:
+        """Give the setting that makes its training need less memory, as `model.NAME=VALUE`; "" where there is none."""
+        return ""
+
+
+@dataclass(frozen=True)
+class ModelConfig(Architecture):
     """What a network of the ODISE family is made of. The defaults are M-ODISE's; parts are names of `weights.SOURCES`.
 
     A part called `tiny` is small, random and needs no weights.
@@ -134,6 +160,26 @@ class ModelConfig:
         named = (self.backbone, self.image_encoder, self.text_encoder, self.mask_generator)
         return tuple(part for part in dict.fromkeys(named) if part not in ("none", "random", "tiny", "tiny-swin"))
 
+    @property
+    def shown(self) -> Mapping[str, str]:
+        """Give the backbone, with a star where it is trained, and what captions images and encodes classes."""
+        captioner, head = self.image_encoder, self.text_encoder
+        return {
+            "backbone": self.backbone + " *" * (not self.backbone_frozen),
+            "captioner": "–" if captioner == "none" else captioner,
+            "class head": "linear" if head == "none" else head,
+        }
+
+    @property
+    def trained(self) -> "ModelConfig":
+        """Give it with a mask generator that starts anywhere."""
+        return replace(self, mask_generator="random")
+
+    @property
+    def leaner(self) -> str:
+        """Give what recomputes activations instead of keeping them."""
+        return "" if self.checkpointing else "model.checkpointing=true"
+
     def __post_init__(self) -> None:
         layers = (self.encoder_layers, self.decoder_layers, self.encoder_feedforward, self.decoder_feedforward)
         sizes = (self.window, self.projection, self.hidden, self.heads, self.queries, self.points, *layers)
@@ -168,7 +214,7 @@ class Preset:
 
     name: str
     summary: str
-    model: ModelConfig
+    model: Architecture
     train: TrainConfig
     published: str | None = None
     trained: float = 0.0

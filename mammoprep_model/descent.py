@@ -135,7 +135,7 @@ def autocast(config: RunConfig) -> torch.autocast:
 def out_of_memory(config: RunConfig, memory: PeakMemory, *, images: int) -> MammoprepError:
     """Give the error that says which setting to lower when so many images at a time were too many."""
     preset = config.preset
-    more = "" if preset.model.checkpointing else ", or --set model.checkpointing=true"
+    more = preset.model.leaner and f", or --set {preset.model.leaner}"
     return MammoprepError(
         f"Out of memory with {images} image{'s' * (images > 1)} at a time: {memory}. Lower train.crop (now"
         f" {preset.train.crop}) or train.size (now {preset.train.size}) with --set{more}."

@@ -9,19 +9,18 @@ from torch import Tensor, nn
 
 from mammoprep_model.config import TrainConfig
 
-_BACKBONE = ("backbone.unet.", "backbone.vae.", "backbone.swin.")
-"""Where a network keeps the weights that its backbone comes with."""
-
 
 def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """Give AdamW over the trained parameters, without weight decay on norms and biases (those of one dimension).
 
-    Each group has a `factor` of the learning rate: `backbone_rate` for a pretrained backbone's weights, else 1.
+    Each group has a `factor` of the learning rate: `backbone_rate` for the weights that the backbone comes with, whose
+    names start with one of the network's `pretrained`, where it has such; else 1.
     """
-    trained = [(name.startswith(_BACKBONE), p) for name, p in module.named_parameters() if p.requires_grad]
+    own: tuple[str, ...] = getattr(module, "pretrained", ())
+    trained = [(name.startswith(own), p) for name, p in module.named_parameters() if p.requires_grad]
     groups = [
         {
-            "params": [p for own, p in trained if own == of_backbone and (p.ndim > 1) == decays],
+            "params": [p for is_own, p in trained if is_own == of_backbone and (p.ndim > 1) == decays],
             "weight_decay": config.weight_decay if decays else 0.0,
             "factor": config.backbone_rate if of_backbone else 1.0,
         }

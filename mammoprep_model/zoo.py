@@ -1,11 +1,26 @@
 """The named presets, one a system of the literature: values only."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from mammoprep.errors import UnknownNameError
-from mammoprep_model.config import ModelConfig, Preset, TrainConfig
+from mammoprep_model.config import Architecture, ModelConfig, Preset, TrainConfig
+
+
+@dataclass(frozen=True)
+class Family:
+    """Networks that are built alike: from values of the class `values`, by `build` of the module `network`.
+
+    `build(values, categories=, weights=)` gives a Segmenter; `weights` maps parts to places.
+    """
+
+    values: type[Architecture]
+    network: str
+
+
+FAMILIES: Mapping[str, Family] = MappingProxyType({"odise": Family(ModelConfig, "mammoprep_model.odise.network")})
+"""The families by the names of their folders."""
 
 # Tuned on phantoms for the two minutes that the demo has. So early in training two queries often claim one lesion with
 # different classes: the usual overlap threshold of 0.8 would drop both.
@@ -125,6 +140,11 @@ _M2F_SWIN_L = replace(
 _ALL = (_TINY, _M2F_SWIN_L, _M2F_SD, _ODISE, _ODISE_BIOMEDCLIP, _ODISE_MAM_E, _M_ODISE)
 """Of the paper's systems in the order of its tables."""
 PRESETS: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset in _ALL})
+
+
+def family_of(values: Architecture) -> str:
+    """Give the name of the family that is made of such values."""
+    return next(name for name, family in FAMILIES.items() if family.values is type(values))
 
 
 def preset(name: str) -> Preset:

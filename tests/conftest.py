@@ -75,7 +75,6 @@ def fake_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     from torch import Tensor, nn
     from torch.nn import functional
 
-    from mammoprep_model import checkpoint
     from mammoprep_model.segmenter import Batch, Prediction
 
     torch.set_num_threads(1)  # many tests at once are faster so
@@ -114,7 +113,7 @@ def fake_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     def build(config: object, *, categories: Sequence[panoptic.Category], weights: Mapping[str, str]) -> Fake:
         return Fake(len(categories))
 
-    monkeypatch.setattr(checkpoint, "build", build)
+    monkeypatch.setattr("mammoprep_model.odise.network.build", build)
     return build
 
 

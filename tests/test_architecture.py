@@ -24,10 +24,10 @@ FLOORS = (
 EVALUATION = ("matching", "tally", "scores", "statistics", "figures")
 """Each may import what stands before it; further modules there are held by the rule against cycles."""
 FOR_THE_MODEL = ("mammoprep", "mammoprep.errors", "mammoprep.panoptic", "mammoprep.evaluation")
-MODEL = ("config", "", "odise.network", "checkpoint", "trainer")
-"""The order inside mammoprep_model; "" stands for all the parts that are not named here."""
+MODEL = ("config", "", "network", "checkpoint", "trainer")
+"""The order inside mammoprep_model: values, parts, each family's network, …; "" is all that is not named here."""
 BESIDE_TRAINER = ("inference", "validation", "plan", "state", "descent", "side_by_side")
-SAME_PLACE = {"segmenter": "config", **dict.fromkeys(BESIDE_TRAINER, "trainer")}
+SAME_PLACE = {"segmenter": "config", "zoo": "config", **dict.fromkeys(BESIDE_TRAINER, "trainer")}
 MODEL_LIBRARIES = {"torch", "diffusers", "transformers", "safetensors"}
 LIGHT = {"typer", "rich", "mammoprep", "mammoprep.cli", "mammoprep.errors", "mammoprep.records"}
 """What a file of the command line may import when it is loaded, beside the standard library."""
@@ -215,16 +215,18 @@ def model_order(module: Module) -> Iterator[tuple[int, str]]:
 
 
 def place_of(name: str) -> int:
-    own = name.removeprefix("mammoprep_model.")
-    own = SAME_PLACE.get(own, own)
+    family, _, part = name.removeprefix("mammoprep_model.").rpartition(".")
+    own = SAME_PLACE.get(part, part) if family in ("", "mammoprep_model") or part in ("network", "config") else ""
     return MODEL.index(own if own in MODEL else "")
 
 
-def odise_parts_apart(module: Module) -> Iterator[tuple[int, str]]:
-    if not module.name.startswith("mammoprep_model.odise.") or module.name == "mammoprep_model.odise.network":
+def family_parts_apart(module: Module) -> Iterator[tuple[int, str]]:
+    """Of a family's folder, network wires the parts; a part may import the family's config alone."""
+    family, _, own = module.name.rpartition(".")
+    if family.count(".") != 1 or not family.startswith("mammoprep_model.") or own == "network":
         return
     for each in module.imports:
-        if each.target.startswith("mammoprep_model.odise"):
+        if each.target.startswith(f"{family}.") and each.target != f"{family}.config":
             yield each.line, "the parts of a network never import one another: network wires them"
 
 
@@ -268,7 +270,7 @@ RULES: tuple[Callable[[Module], Iterator[tuple[int, str]]], ...] = (
     cli_loads_light,
     model_borders,
     model_order,
-    odise_parts_apart,
+    family_parts_apart,
     quiet,
     short,
     named,
@@ -322,7 +324,7 @@ PLANTED = {
     "cli_loads_light": ("mammoprep/cli/folds.py", "from mammoprep import panoptic"),
     "model_borders": ("mammoprep_model/data.py", "from mammoprep.pixels import read"),
     "model_order": ("mammoprep_model/losses.py", "from mammoprep_model import checkpoint"),
-    "odise_parts_apart": ("mammoprep_model/odise/captioner.py", "from mammoprep_model.odise import backbone"),
+    "family_parts_apart": ("mammoprep_model/odise/captioner.py", "from mammoprep_model.odise import backbone"),
     "quiet": ("mammoprep/convert/run.py", "print('done')"),
     "named": ("mammoprep/utils.py", ""),
 }

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mammoprep_model.config import Preset
     from mammoprep_model.weights import Source
 
+_SHOWN = ("backbone", "captioner", "class head")
 _TITLES = {"cdd-cesm": "CESM", "vindr": "VinDr"}
 
 
@@ -37,17 +38,16 @@ def models(json: console.Json = False) -> None:
 
 def _entry(preset: "Preset", published: Mapping[str, Any]) -> dict[str, Any]:
     from mammoprep_model.weights import SOURCES
+    from mammoprep_model.zoo import family_of
 
-    model = preset.model
-    parts = {"backbone": model.backbone, "image_encoder": model.image_encoder, "text_encoder": model.text_encoder}
     return {
         "name": preset.name,
         "summary": preset.summary,
-        **parts,
-        "backbone_frozen": model.backbone_frozen,
+        "family": family_of(preset.model),
+        **preset.model.shown,
         "trained_millions": preset.trained or None,
         "frozen_millions": preset.frozen if preset.trained else None,
-        "weights": [_facts(SOURCES[part]) for part in model.parts],
+        "weights": [_facts(SOURCES[part]) for part in preset.model.parts],
         "published": published,
     }
 
@@ -63,9 +63,7 @@ def _show(entries: list[dict[str, Any]], starts: list[dict[str, Any]]) -> None:
 
     screen = console.stdout()
     table = Table(box=None, padding=(0, 1, 0, 0))
-    for place, column in enumerate(
-        ("model", "backbone", "captioner", "class head", "trained", "frozen", *_TITLES.values())
-    ):
+    for place, column in enumerate(("model", *_SHOWN, "trained", "frozen", *_TITLES.values())):
         table.add_column(column, justify="right" if place > 3 else "left", no_wrap=True)
     weights: dict[str, Mapping[str, Any]] = {}
     for entry in entries:
@@ -73,9 +71,7 @@ def _show(entries: list[dict[str, Any]], starts: list[dict[str, Any]]) -> None:
         scores = (entry["published"].get(name) for name in _TITLES)
         table.add_row(
             entry["name"],
-            entry["backbone"] + " *" * (not entry["backbone_frozen"]),
-            "–" if entry["image_encoder"] == "none" else entry["image_encoder"],
-            "linear" if entry["text_encoder"] == "none" else entry["text_encoder"],
+            *(entry.get(name, "–") for name in _SHOWN),
             *("–" if n is None else f"{n:.3f}" for n in (entry["trained_millions"], entry["frozen_millions"])),
             *("–" if score is None else f"{100 * score['PQ']:.2f}" for score in scores),
         )

@@ -45,6 +45,9 @@ class Odise(nn.Module):
     the names below which pretrained parts can give every tensor back.
     """
 
+    pretrained = ("backbone.unet.", "backbone.vae.", "backbone.swin.")
+    """Names below which the backbone keeps the weights that it comes with."""
+
     def __init__(
         self,
         config: ModelConfig,

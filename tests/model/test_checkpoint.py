@@ -2,19 +2,22 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
 from mammoprep_model import checkpoint, zoo
 from mammoprep_model.checkpoint import RunConfig
-from mammoprep_model.config import Preset
+from mammoprep_model.config import Architecture, Preset, TrainConfig
 from mammoprep_model.segmenter import Segmenter
 
 CATEGORIES = panoptic.make_categories(["BI-RADS 3", "BI-RADS 4"])
@@ -95,9 +98,44 @@ def test_weights_named_anew_replace_those_of_training(
         seen.update(weights)
         return fake_network(config, categories=categories, weights=weights)
 
-    monkeypatch.setattr(checkpoint, "build", build)
+    monkeypatch.setattr("mammoprep_model.odise.network.build", build)
     checkpoint.load(saved[0], weights={"mam-e": "elsewhere"}, device="cpu")
     assert seen == {"mam-e": "elsewhere"}
+
+
+@dataclass(frozen=True)
+class Linear(Architecture):
+    """Values of a family that the tests have."""
+
+    channels: int = 3
+
+
+def test_another_family_is_rebuilt_by_its_own_module(
+    tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("linear_network")
+    vars(module)["build"] = lambda values, categories, weights: nn.Conv2d(values.channels, len(categories), 1)
+    monkeypatch.setitem(sys.modules, "linear_network", module)
+    monkeypatch.setattr(zoo, "FAMILIES", {**zoo.FAMILIES, "linear": zoo.Family(Linear, "linear_network")})
+    checkpoint.write_run(tmp_path, replace(config, preset=Preset("mine", "", Linear(channels=5), TrainConfig())))
+
+    found = checkpoint.read_run(tmp_path)
+    network = checkpoint.module_of(checkpoint.assemble(found))
+    assert found.preset.model == Linear(channels=5)
+    assert [tuple(p.shape) for p in network.parameters()] == [(len(CATEGORIES), 5, 1, 1), (len(CATEGORIES),)]
+
+
+def test_a_family_of_another_version_is_named(saved: tuple[Path, Segmenter]) -> None:
+    path = saved[0] / "run.json"
+    path.write_text(path.read_text().replace('"family": "odise"', '"family": "odyssey"'))
+    with pytest.raises(MammoprepError, match="no family of networks 'odyssey'.*odise"):
+        checkpoint.read_run(saved[0])
+
+
+def test_a_run_of_before_there_were_families_is_odise(saved: tuple[Path, Segmenter], config: RunConfig) -> None:
+    path = saved[0] / "run.json"
+    path.write_text(path.read_text().replace(' "family": "odise",\n', ""))
+    assert checkpoint.read_run(saved[0]).preset.model == config.preset.model
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
@@ -187,7 +225,7 @@ def test_a_trained_run_asks_for_no_start_of_its_mask_generator(
         seen.append((config.mask_generator, weights))
         return fake_network(config, categories=categories, weights=weights)
 
-    monkeypatch.setattr(checkpoint, "build", build)
+    monkeypatch.setattr("mammoprep_model.odise.network.build", build)
     _, found = checkpoint.load(saved[0], device="cpu")
     assert seen == [("random", {"mam-e": "somewhere"})]
     assert found.preset.model.mask_generator == "m2f-coco"

@@ -15,6 +15,7 @@ from mammoprep_model.caches import Cache
 from mammoprep_model.config import ModelConfig, Preset
 from mammoprep_model.descent import Descent
 from mammoprep_model.log import PeakMemory
+from mammoprep_model.odise import network as odise
 from mammoprep_model.optimizer import make_optimizer
 from mammoprep_model.ranks import Ranks
 from mammoprep_model.segmenter import Batch, Whole
@@ -111,14 +112,14 @@ def test_the_error_says_which_setting_to_lower(setting: Setting) -> None:
 def test_a_run_that_lacks_memory_goes_on_and_says_so(
     dataset: Path, tmp_path: Path, small_preset: Preset, fake_network: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = checkpoint.build
+    build = odise.build
 
     def build_short(*arguments: Any, **named: Any) -> Any:
         network: Any = build(*arguments, **named)
         short_of(network, beyond=1)
         return network
 
-    monkeypatch.setattr(checkpoint, "build", build_short)
+    monkeypatch.setattr("mammoprep_model.odise.network.build", build_short)
     notes: list[str] = []
     session = Session(device="cpu", on_note=notes.append)
     run = trainer.train(dataset, out=tmp_path / "run", preset=small_preset, session=session)

@@ -280,7 +280,7 @@ def test_a_network_that_cannot_be_built_leaves_the_old_run(
         raise MammoprepError("no weights")
 
     run = trainer.train(dataset, out=tmp_path / "run", preset=small_preset, session=CPU)
-    monkeypatch.setattr(checkpoint, "build", missing)
+    monkeypatch.setattr("mammoprep_model.odise.network.build", missing)
     with pytest.raises(MammoprepError, match="no weights"):
         trainer.train(dataset, out=run, preset=small_preset, session=replace(CPU, overwrite=True))
     assert (run / "model.safetensors").is_file()
