@@ -31,6 +31,7 @@ def test_norms_and_biases_do_not_decay_and_frozen_weights_do_not_move() -> None:
 
 def test_a_backbone_moves_at_its_own_rate() -> None:
     module = nn.ModuleDict({"backbone": nn.ModuleDict({"swin": nn.Linear(2, 2)}), "head": nn.Linear(2, 2)})
+    vars(module)["pretrained"] = ("backbone.swin.",)
     optimizer = make_optimizer(module, TrainConfig(backbone_rate=0.1, weight_decay=0.2))
     set_rate(optimizer, 0.5)
     found = [(len(g["params"]), g["lr"], g["weight_decay"]) for g in optimizer.param_groups]
