@@ -286,17 +286,6 @@ def test_a_block_that_fails_leaves_nothing_and_touches_nothing(tmp_path, error):
     assert contents(tmp_path) == ["out", "out/manifest.json"]
 
 
-def test_with_keep_a_failed_block_leaves_its_partial_folder_to_the_next(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        fail_after_a_file(tmp_path / "out", KeyboardInterrupt, keep=True)
-    assert contents(tmp_path) == ["out.partial", "out.partial/a"]
-
-    with panoptic.staged(tmp_path / "out", keep=True) as partial:
-        assert (partial / "a").read_text() == "1"
-
-    assert contents(tmp_path) == ["out", "out/a"]
-
-
 def test_a_stale_partial_folder_is_not_mixed_in(tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "old").touch()

@@ -13,7 +13,7 @@ from mammoprep.convert import layers, mask_file
 from mammoprep.convert.layers import Grid, Layer
 from mammoprep.convert.options import Options
 from mammoprep.errors import MammoprepError
-from mammoprep.panoptic import Category, Ids, Image, Mask, Segment
+from mammoprep.panoptic import Category, Ids, Image, Mask, Segment, Written
 from mammoprep.pixels import FOR_PROCESSING, Facts, Grey, PixelError
 from mammoprep.records import Box, Finding, MaskFile, Outline, PanopticSegment, Record, SegmentFrames, Skipped
 
@@ -42,6 +42,7 @@ class Case:
     """What became of one record: `image` is None where it was skipped; `skipped` says why, also of its findings.
 
     `number` is the integer image id, `row` a line of cases.csv, `instances` are COCO's annotations, without ids.
+    `files` are its image and its map of segments as they were written.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Case:
     image: Image | None = None
     row: Mapping[str, str | int | float] = field(default_factory=dict)
     instances: tuple[Mapping[str, Any], ...] = ()
+    files: tuple[Written, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give what `from_json` reads."""
@@ -59,6 +61,7 @@ class Case:
             "segments": [segment.to_json() for segment in self.image.segments] if self.image else [],
             "row": self.row,
             "instances": self.instances,
+            "files": self.files,
         }
 
     @classmethod
@@ -70,6 +73,7 @@ class Case:
             image=Image.from_json(entry["image"], entry["segments"]) if entry["image"] else None,
             row=entry["row"],
             instances=tuple(entry["instances"]),
+            files=tuple(Written(*file) for file in entry["files"]),
         )
 
 
@@ -113,14 +117,14 @@ def make(record: Record, *, number: int, job: Job) -> Case:
         regions["breast"] = layers.spread(found, grid)
     segments += _fill_stuff(ids, regions, grid=grid, job=job)
     stored, name = layers.resize_image(grey.pixels, grid, bits=job.options.bits), f"{record.image_id}.png"
-    panoptic.write_png(job.out / "images" / name, stored)
-    panoptic.write_ids(job.out / "panoptic" / name, ids)
+    files = panoptic.write_png(job.out / "images" / name, stored), panoptic.write_ids(job.out / "panoptic" / name, ids)
     return Case(
         number,
         skipped=(*(item for item in drawn if isinstance(item, Skipped)), *_hidden(lesions, visible)),
         image=Image(number, record.image_id, grid.height, grid.width, tuple(segments)),
         row=_row(record, grey.facts, grid=grid, findings=len(shown)),
         instances=tuple(_instance(lesion, number=number, grid=grid, job=job) for lesion, _ in shown),
+        files=files,
     )
 
 

@@ -1,7 +1,7 @@
 """The tables of a DATASET, written when all of its images are there."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,25 @@ def write(
     skipped: Sequence[Skipped],
     manifest: Mapping[str, Any],
 ) -> None:
-    """Write panoptic.json, instances.json, cases.csv, skipped.csv and manifest.json."""
+    """Write panoptic.json, instances.json, cases.csv, skipped.csv, the SHA-256 of every file, and manifest.json."""
     done = [case for case in cases if case.image]
     panoptic.write_panoptic(out, categories=categories, images=[case.image for case in done if case.image])
     panoptic.write_json(out / "instances.json", _instances(done, categories))
     _write_csv(out / "cases.csv", COLUMNS, (case.row.values() for case in done))
     lines = sorted((item.source, item.stage, item.reason) for item in skipped)
     _write_csv(out / "skipped.csv", ("source", "stage", "reason"), lines)
-    panoptic.write_json(out / "manifest.json", manifest)
+    sums = panoptic.write_sums(out, _hashes(out, done))
+    panoptic.write_json(out / "manifest.json", {**manifest, "outputs": {panoptic.SUMS: sums}})
+
+
+def _hashes(out: Path, done: Iterable[Case]) -> Iterator[tuple[str, str]]:
+    """Yield each file and its SHA-256: those of the images as they were written, those of the tables read again."""
+    for case in done:
+        for folder, written in zip(("images", "panoptic"), case.files, strict=True):
+            yield f"{folder}/{case.row['image_id']}.png", written.sha256
+    for path in sorted(out.iterdir()):
+        if path.is_file() and path.name not in (panoptic.SUMS, "manifest.json"):
+            yield path.name, panoptic.file_hash(path)
 
 
 def _instances(cases: Sequence[Case], categories: Sequence[Category]) -> dict[str, Any]:

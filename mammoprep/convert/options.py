@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from mammoprep.errors import MammoprepError, UnknownNameError
-from mammoprep.panoptic import STUFF
+from mammoprep.panoptic import STUFF, Existing
 from mammoprep.pixels import check_window
 from mammoprep.pseudo_mask import ADAPTIVE, LEARNED, PAPER, Learned, Recipe
 
@@ -14,9 +14,6 @@ RECIPES: Mapping[str, Recipe | Learned] = {"adaptive": ADAPTIVE, "paper": PAPER,
 
 REGIONS: Mapping[str, str] = {"pectoral": "pectoral muscle"}
 """Stuff that a data set outlines itself: the reader's option that asks for it, and its class."""
-
-Existing = Literal["refuse", "resume", "overwrite"]
-"""What becomes of an OUT, or an interrupted run, that is there already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +70,16 @@ class Work:
     """How the work is done, which changes no byte of the result.
 
     `workers` None means as many as cores and free memory allow; `cluster` is the address of the Dask scheduler whose
-    workers do it instead. `on_progress` is told (done, total) in images.
+    workers do it instead. `on_progress` is told (done, total) in images, `on_note` what is no error. `verify` reads
+    again what was written.
     """
 
     workers: int | None = None
     cluster: str | None = None
     existing: Existing = "refuse"
+    verify: bool = False
     on_progress: Callable[[int, int], None] | None = None
+    on_note: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

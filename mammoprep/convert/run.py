@@ -1,9 +1,7 @@
 """A raw folder to a DATASET: parallel, resumable, whole or not at all."""
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,14 +10,13 @@ from typing import Any
 from mammoprep import panoptic, pixels
 from mammoprep.convert import dataset, mask_file, summary, workers
 from mammoprep.convert.case import Case, Job, no_class
-from mammoprep.convert.journal import Journal, refuse_other
-from mammoprep.convert.options import Existing, Options, Work
+from mammoprep.convert.options import Options, Work
 from mammoprep.convert.summary import Summary
 from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
+from mammoprep.panoptic import Journal
 from mammoprep.pixels import PixelError
 from mammoprep.records import Classes, Finding, MaskFile, Reader, Record, Skipped
 
-_JOURNAL = "journal.jsonl"
 _DECISIVE = (
     *("mammoprep", "imagecodecs", "numpy", "opencv-python-headless", "pillow", "pycocotools", "pydicom"),
     *("scikit-image", "scipy", "shapely"),
@@ -31,26 +28,30 @@ _WORK = Work()
 def convert(reader: Reader, root: Path, *, out: Path, options: Options, work: Work = _WORK) -> Summary:
     """Convert a raw folder into the DATASET `out`.
 
-    A run that is stopped leaves `out` as it was and, once an image is done, what `existing="resume"` continues; the
-    bytes are those of a run that was not stopped. Raises MammoprepError where the folder, the options or `out` are
-    wrong, or where no image at all can be converted.
+    A run that is stopped or killed leaves `out` as it was and, once an image is done, what `existing="resume"`
+    continues; the bytes are those of a run that was not stopped. Raises MammoprepError where the folder, the options
+    or `out` are wrong, or where no image at all can be converted.
     """
     out = out.resolve()
     _check_apart(root, out)
     header = _header(reader, root, options)
-    if work.existing == "resume" and is_complete(out):
-        return _read_counts(out, header)
-    with _journal(out, header=header, existing=work.existing) as journal:
+    if work.existing == "resume":
+        panoptic.tidy(out)
+        if is_complete(out):
+            return _read_counts(out, header, verify=work.verify)
+    with panoptic.journaled(out, header=header, existing=work.existing) as (folder, journal):
         records, skipped, classes = _read_tables(reader, root, options)
         categories = panoptic.make_categories(classes, options.stuff_classes)
-        _make_cases(records, Job(root, journal.path.parent, options, categories), journal=journal, work=work)
+        _make_cases(records, Job(root, folder, options, categories), journal=journal, work=work)
         cases = _cases(journal)
         skipped += [item for case in cases for item in case.skipped]
         counts = summary.of_cases(cases, categories=categories, skipped=skipped, recipe=options.recipe)
         if not counts.images:
             raise MammoprepError(_nothing_done(root, counts))
         manifest = header | {"counts": counts.to_json()}
-        dataset.write(journal.path.parent, cases, categories=categories, skipped=skipped, manifest=manifest)
+        dataset.write(folder, cases, categories=categories, skipped=skipped, manifest=manifest)
+        if work.verify:
+            _verify(folder)
     return counts
 
 
@@ -85,7 +86,7 @@ def _unusable(finding: Finding, root: Path, options: Options) -> Skipped | None:
 
 def is_complete(out: Path) -> bool:
     """Tell whether `out` is a DATASET that no interrupted run is about to replace."""
-    return (out / "manifest.json").is_file() and not (panoptic.partial_of(out) / _JOURNAL).is_file()
+    return (out / "manifest.json").is_file() and not panoptic.partial_of(out).exists()
 
 
 def _check_apart(root: Path, out: Path) -> None:
@@ -116,12 +117,27 @@ def _header(reader: Reader, root: Path, options: Options) -> dict[str, Any]:
     return as_read_back
 
 
-def _read_counts(out: Path, header: dict[str, Any]) -> Summary:
+def _read_counts(out: Path, header: dict[str, Any], *, verify: bool) -> Summary:
     """Give the counts of a DATASET that is there, made with the same options from the same tables."""
     manifest = panoptic.read_json(out / "manifest.json", hint="Say --overwrite to make it anew.")
     counts = manifest.pop("counts")
-    refuse_other(manifest, header, where=out)
+    manifest.pop("outputs", None)
+    panoptic.refuse_other(manifest, header, where=out)
+    if verify and (wrong := next(panoptic.wrong_files(out), None)):
+        raise MammoprepError(f"{out / wrong} is not what was written. Say --overwrite to make the data set anew.")
     return Summary(**counts)
+
+
+def _verify(folder: Path) -> None:
+    """Read again what was written; a file that differs goes, so that it is made again."""
+    wrong = list(panoptic.wrong_files(folder))
+    for name in wrong:
+        (folder / name).unlink(missing_ok=True)
+    if wrong:
+        others = f" and {len(wrong) - 1} other files are" if wrong[1:] else " is"
+        raise MammoprepError(
+            f"{folder / wrong[0]}{others} not what was written: the disk may be failing. Say --resume to make it again."
+        )
 
 
 def _read_tables(reader: Reader, root: Path, options: Options) -> tuple[list[Record], list[Skipped], tuple[str, ...]]:
@@ -140,52 +156,22 @@ def _read_tables(reader: Reader, root: Path, options: Options) -> tuple[list[Rec
     return records[: options.limit], skipped, classes
 
 
-@contextmanager
-def _journal(out: Path, *, header: dict[str, Any], existing: Existing) -> Iterator[Journal]:
-    """Open the journal in the folder in which `out` is built; put it in place when the block ends well.
-
-    When the block fails the folder stays if it holds an image, for `--resume`; else nothing is left.
-    """
-    partial = panoptic.partial_of(out)
-    resumes = existing == "resume" and (partial / _JOURNAL).is_file()
-    panoptic.check_vacant(out, overwrite=resumes or existing == "overwrite")
-    if partial.exists() and existing == "refuse":
-        raise MammoprepError(
-            f"{partial} holds an interrupted run. Say --resume to go on with it, or --overwrite to begin anew."
-        )
-    if not resumes:
-        shutil.rmtree(partial, ignore_errors=True)
-    with panoptic.staged(out, overwrite=True, keep=True):
-        journal = Journal(partial / _JOURNAL, header=header)
-        try:
-            yield journal
-        except BaseException as error:
-            with suppress(OSError):  # the disk may be full
-                journal.close()
-            if not any(entry["image"] for entry in journal.entries()):
-                shutil.rmtree(partial, ignore_errors=True)
-            elif isinstance(error, OSError):
-                raise MammoprepError(
-                    f"{partial} could not be written: {error.strerror}. Free space, then say --resume to go on."
-                ) from error
-            raise
-        journal.close()
-        journal.path.unlink()
-
-
 def _make_cases(records: list[Record], job: Job, *, journal: Journal, work: Work) -> None:
     """Convert what the journal does not hold yet."""
     for folder in ("images", "panoptic"):
         (job.out / folder).mkdir(exist_ok=True)
-    done = {case.number for case in _cases(journal) if _is_written(case, job.out)}
+    done = {case.number for case in _cases(journal) if _is_written(case, job.out, verify=work.verify)}
     numbered = [(record.number or place, record) for place, record in enumerate(records, start=1)]
     tasks = [(number, record) for number, record in numbered if number not in done]
+    if work.existing == "resume":
+        _clear([record for _, record in tasks], job.out)
     count = min(work.workers or workers.count(len(tasks)), max(1, len(tasks)))
     report = work.on_progress or (lambda done, total: None)
     report(len(done), len(records))
     if work.cluster:  # whose workers stand in other folders
         job = replace(job, root=job.root.resolve())
-    with closing(workers.make_all(tasks, job=job, workers=count, cluster=work.cluster)) as cases:
+    made = workers.make_all(tasks, job=job, workers=count, cluster=work.cluster, on_note=work.on_note)
+    with closing(made) as cases:
         for finished, case in enumerate(cases, start=len(done) + 1):
             journal.append(case.to_json())
             report(finished, len(records))
@@ -197,10 +183,29 @@ def _cases(journal: Journal) -> list[Case]:
     return [cases[number] for number in sorted(cases)]
 
 
-def _is_written(case: Case, out: Path) -> bool:
-    """Tell whether a case need not be made again; a file that could not be used is tried again."""
-    name = case.image and f"{case.image.name}.png"
-    return bool(name) and all((out / folder / str(name)).is_file() for folder in ("images", "panoptic"))
+def _is_written(case: Case, out: Path, *, verify: bool) -> bool:
+    """Tell whether a case need not be made again; a file that could not be used is tried again.
+
+    A file that a machine lost in going down has another length; `verify` compares all of its bytes.
+    """
+    paths = _files(case.image.name, out) if case.image else ()
+    return bool(paths) and all(
+        path.is_file()
+        and path.stat().st_size == written.size
+        and (not verify or panoptic.reread(path) == written.sha256)
+        for path, written in zip(paths, case.files, strict=True)
+    )
+
+
+def _clear(records: list[Record], out: Path) -> None:
+    """Delete what a killed run may have left of images that are to be made: not all of them can be made now."""
+    for record in records:
+        for path in _files(record.image_id, out):
+            path.unlink(missing_ok=True)
+
+
+def _files(name: str, out: Path) -> tuple[Path, Path]:
+    return out / "images" / f"{name}.png", out / "panoptic" / f"{name}.png"
 
 
 def _nothing_done(root: Path, counts: Summary) -> str:

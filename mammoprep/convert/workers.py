@@ -1,11 +1,13 @@
 """Many images at once: as many processes as cores and free memory allow, results as they come."""
 
+import os
 import threading
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import joblib
 import psutil
@@ -23,6 +25,7 @@ CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """A container's own limit (cgroup v2), which psutil does not see: bytes, or `max` for none."""
 LEAST_IMAGES = 8
 """Images below which another worker takes longer to start than it saves."""
+_KILLED = "A worker process was killed, most likely because memory ran out."
 
 
 def count(images: int) -> int:
@@ -60,29 +63,79 @@ def stopping() -> Iterator[None]:
 
 
 def make_all(
-    tasks: Sequence[tuple[int, Record]], *, job: Job, workers: int, cluster: str | None = None
+    tasks: Sequence[tuple[int, Record]],
+    *,
+    job: Job,
+    workers: int,
+    cluster: str | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Generator[Case]:
-    """Yield the Case of each numbered record as it is done, in any order."""
+    """Yield the Case of each numbered record as it is done, in any order.
+
+    Where a worker process is killed, the rest is tried once more by half as many. Raises MammoprepError where one of
+    those is killed too, or where the raw folder is gone.
+    """
     if cluster:
-        calls = (joblib.delayed(case.make)(record, number=number, job=job) for number, record in tasks)
         with parallel.on_cluster(cluster):
-            yield from joblib.Parallel(n_jobs=-1, return_as="generator_unordered")(calls)
+            yield from joblib.Parallel(n_jobs=-1, return_as="generator_unordered")(_calls(tasks, job))
         return
     if workers == 1:
-        yield from (case.make(record, number=number, job=job) for number, record in tasks)
+        yield from (make_one(case.make, record, number=number, job=job) for number, record in tasks)
         return
-    calls = (joblib.delayed(case.make)(record, number=number, job=job) for number, record in tasks)
+    done = set()
+    try:
+        with closing(_in_processes(_calls(tasks, job, parent=os.getpid()), workers=workers)) as cases:
+            for made in cases:
+                done.add(made.number)
+                yield made
+    except BrokenProcessPool:
+        workers = max(1, workers // 2)
+        if on_note:
+            on_note(f"{_KILLED} Going on with {workers}.")
+        rest = [task for task in tasks if task[0] not in done]
+        try:
+            yield from _in_processes(_calls(rest, job, parent=os.getpid()), workers=workers)
+        except BrokenProcessPool as error:
+            raise MammoprepError(f"{_KILLED} Say --resume --workers {max(1, workers // 2)} to go on.") from error
+
+
+def _calls(tasks: Iterable[tuple[int, Record]], job: Job, *, parent: int | None = None) -> Iterator[Any]:
+    call = joblib.delayed(make_one)
+    return (call(case.make, record, number=number, job=job, parent=parent) for number, record in tasks)
+
+
+def _in_processes(calls: Iterable[Any], *, workers: int) -> Generator[Case]:
+    """Yield results from so many processes; one worker too is a process of its own, which may die alone."""
     with joblib.parallel_config("loky", inner_max_num_threads=1):
-        cases = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(calls)
+        at_once = 1 if workers == 1 else "2 * n_jobs"
+        pool = joblib.Parallel(n_jobs=max(2, workers), pre_dispatch=at_once, return_as="generator_unordered")
+        cases = pool(calls)
     try:
         for made in cases:  # noqa: UP028 - "yield from" would close it before the warning is muted
             yield made
-    except BrokenProcessPool as error:
-        raise MammoprepError(
-            "A worker process was killed, most likely because memory ran out. "
-            f"Say --resume --workers {max(1, workers // 2)} to go on."
-        ) from error
     finally:
         with stopping(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*cancelled|.*not used", UserWarning)  # after Ctrl-C, that is meant
             cases.close()
+
+
+def make_one(make: Callable[..., Case], record: Record, *, number: int, job: Job, parent: int | None = None) -> Case:
+    """Make one image, unless the process `parent` that asked for it was killed: the next run may be at work already."""
+    if parent is not None and os.getppid() != parent:
+        return Case(number)
+    made = make(record, number=number, job=job)
+    if made.image is None and not _holds_something(job.root):
+        raise MammoprepError(
+            f"{job.root} cannot be read any more: a share that is gone? What is done is kept. When it is back, say"
+            " --resume to go on."
+        )
+    return made
+
+
+def _holds_something(folder: Path) -> bool:
+    """Tell whether a folder can be listed and is not empty, as the mount point of a share that is gone is."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False

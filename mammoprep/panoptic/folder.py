@@ -7,13 +7,22 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 from mammoprep.errors import MammoprepError, MissingFileError
 
+
+class Written(NamedTuple):
+    """What was written to a file: its length in bytes and its SHA-256."""
+
+    size: int
+    sha256: str
+
+
 _OURS = ("panoptic.json", "manifest.json", "run.json", "instances.json")
 """One of these is in every folder that mammoprep writes."""
+LOCK = ".partial.journal"
+"""What the file is called beyond its folder's name that a process holds while it writes there."""
 
 
 def read_json(path: Path, *, hint: str) -> Any:
@@ -37,6 +46,14 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
         beside.write_bytes(content)
 
 
+class UnwritableError(MammoprepError):
+    """The disk refuses: it is full, read-only, or a share that is gone."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"{path} could not be written: {error.strerror or error}. Free space or name another folder.")
+        self.reason = error.strerror or str(error)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path beside to write to, and rename it: a reader, and the next start, see the old file or the new one."""
@@ -44,6 +61,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with writing(path):
         try:
             yield beside
+            sync(beside)
             os.replace(beside, path)
         except BaseException:
             with suppress(OSError):
@@ -57,7 +75,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise UnwritableError(path, error) from error
 
 
 def file_hash(path: Path) -> str:
@@ -77,6 +95,12 @@ def partial_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.partial")
 
 
+def lock_of(out: Path) -> Path:
+    """Give the file that the process holds which writes `out`: its journal, or empty."""
+    out = out.resolve()
+    return out.with_name(f"{out.name}{LOCK}")
+
+
 def check_vacant(out: Path, *, overwrite: bool) -> None:
     """Refuse an output folder that holds something, or one that `overwrite` must not touch (nothing of ours in it)."""
     if out.exists() and not out.is_dir():
@@ -94,45 +118,117 @@ def check_vacant(out: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def staged(out: Path, *, overwrite: bool = False, keep: bool = False) -> Iterator[Path]:
+def locked(path: Path) -> Iterator[BinaryIO]:
+    """Hold a file alone, made where it is not, as long as the block runs; give it open for reading and appending.
+
+    The lock ends with the process, however that ends: none is ever stale. On leaving, a file without content goes. A
+    file system that knows no locks gives none, and two runs there are not kept apart.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _open_alone(path)
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            if os.path.getsize(path) == 0:
+                path.unlink()  # while it is held, so that nobody loses what he waits for
+        with suppress(OSError):
+            file.close()
+
+
+def _open_alone(path: Path) -> BinaryIO:
+    from fcntl import LOCK_EX, LOCK_NB, flock  # Windows has none
+
+    while True:
+        file = path.open("ab+")
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            what = path.with_name(path.name.removesuffix(LOCK))
+            raise MammoprepError(f"Another process is writing {what}. Wait for it, or name another folder.") from error
+        except OSError:  # a network share without locks
+            return file
+        with suppress(FileNotFoundError):  # which another process deleted meanwhile
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or what a folder lists, is on the disk: a rename must not outlive what it names."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+@contextmanager
+def staged(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Build a folder beside `out` and rename it when the block ends well: whole or not at all.
 
-    A block that fails, by Ctrl-C too, leaves nothing; with `keep` it leaves its `.partial` folder, and the next block
-    finds it (resume). What `out` held before is untouched until then. A full or read-only disk is a MammoprepError.
+    A block that fails, by Ctrl-C too, leaves nothing. What `out` held before is untouched until then. A full or
+    read-only disk is a MammoprepError.
     """
     out = out.resolve()
     partial = partial_of(out)
     try:
+        restore(out)
         check_vacant(out, overwrite=overwrite)
-        if partial.exists() and not keep:
+        if partial.exists():
             shutil.rmtree(partial)
-        partial.mkdir(parents=True, exist_ok=True)
+        partial.mkdir(parents=True)
         yield partial
         publish(partial, out)
     except OSError as error:
         where = Path(str(error.filename or out))
         if where.is_relative_to(out.parent) or out.is_relative_to(where):
-            raise _unwritable(out, error) from error
+            raise UnwritableError(out, error) from error
         raise
     finally:
-        if not keep:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _unwritable(path: Path, error: OSError) -> MammoprepError:
-    return MammoprepError(f"{path} could not be written: {error.strerror or error}. Free space or name another folder.")
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def publish(partial: Path, out: Path) -> None:
-    """Rename a finished folder to its name; what `out` held before goes only when the new one is in place."""
-    if not out.exists():
-        os.replace(partial, out)
-        return
-    with TemporaryDirectory(prefix=f"{out.name}.old-", dir=out.parent, ignore_cleanup_errors=True) as aside:
-        old = Path(aside) / out.name
+    """Rename a finished folder to its name; what `out` held before goes only when the new one is in place.
+
+    A process that is killed in between leaves what `restore` puts right.
+    """
+    for folder, _, names in os.walk(partial):
+        for name in (*names, "."):
+            sync(Path(folder, name))
+    old = _old_of(out)
+    if out.exists():
         os.replace(out, old)
-        try:
-            os.replace(partial, out)
-        except BaseException:
-            os.replace(old, out)
-            raise
+    try:
+        os.replace(partial, out)
+    except BaseException:
+        restore(out)
+        raise
+    sync(out.parent)
+    discard(old)
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder that may be there; half of it is never to be seen under its name."""
+    gone = folder.with_name(f"{folder.name}.partial-gone")
+    with writing(folder):
+        if gone.exists():
+            shutil.rmtree(gone)
+        if folder.exists():
+            os.replace(folder, gone)
+            shutil.rmtree(gone)
+
+
+def restore(out: Path) -> None:
+    """Undo a `publish` that was killed half-way, or delete what it was about to delete."""
+    old = _old_of(out)
+    if old.exists() and not out.exists():
+        os.replace(old, out)
+    discard(old)
+
+
+def _old_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.partial-old")

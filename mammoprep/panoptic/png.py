@@ -1,5 +1,6 @@
 """A map of segment ids as an RGB PNG: id = R + 256·G + 65536·B."""
 
+import hashlib
 import struct
 import threading
 import zlib
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.errors import MammoprepError, MissingFileError
+from mammoprep.panoptic.folder import Written
 
 Ids = NDArray[np.int32]
 """A map of segment ids (H, W); 0 is VOID."""
@@ -62,12 +64,12 @@ def blank_runs(shape: tuple[int, int]) -> Runs:
     return Runs(shape, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp))
 
 
-def write_ids(path: Path, ids: Ids) -> None:
+def write_ids(path: Path, ids: Ids) -> Written:
     """Write a map of segment ids (H, W), 0 … 2^24 - 1, as an RGB PNG: id = R + 256·G + 65536·B."""
     if ids.min(initial=0) < 0 or ids.max(initial=0) > MAX_ID:
         raise MammoprepError(f"{path}: segment ids must lie in 0 … {MAX_ID}.")
     bytes_of_ids = np.ascontiguousarray(ids, dtype="<i4").view(np.uint8).reshape(*ids.shape, 4)
-    _write(path, cv2.cvtColor(bytes_of_ids, cv2.COLOR_RGBA2RGB))
+    return _write(path, cv2.cvtColor(bytes_of_ids, cv2.COLOR_RGBA2RGB))
 
 
 def read_ids(path: Path) -> Ids:
@@ -100,23 +102,22 @@ def _decode_ids(path: Path, *, keep: bool = False) -> NDArray[np.uint8]:
     return red_green_blue
 
 
-def write_classes(path: Path, classes: NDArray[np.uint8]) -> None:
+def write_classes(path: Path, classes: NDArray[np.uint8]) -> Written:
     """Write a map of class ids (H, W), 0 … 255, as a grey PNG of 8 bits."""
-    _write(path, classes)
+    return _write(path, classes)
 
 
-def write_png(path: Path, pixels: NDArray[Any]) -> None:
+def write_png(path: Path, pixels: NDArray[Any]) -> Written:
     """Write a grey (H, W) or BGR (H, W, 3) array of 8 or 16 bits as PNG.
 
     Rows of grey are filtered by the row above, which suits pictures; those of colours are not.
     """
     if pixels.ndim == 2:
-        _write(path, pixels, is_picture=True)
-    else:
-        _write(path, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+        return _write(path, pixels, is_picture=True)
+    return _write(path, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
 
 
-def _write(path: Path, pixels: NDArray[Any], *, is_picture: bool = False) -> None:
+def _write(path: Path, pixels: NDArray[Any], *, is_picture: bool = False) -> Written:
     """Write grey (H, W) or RGB (H, W, 3) of 8 or 16 bits; zlib-ng takes a tenth of libpng's time for a map of ids.
 
     PNG (third edition), clauses 5.3 (chunks), 7.2 (rows), 9.2 (filters) and 11.2.1 (IHDR).
@@ -133,7 +134,9 @@ def _write(path: Path, pixels: NDArray[Any], *, is_picture: bool = False) -> Non
     header = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, 2 if channels else 0, 0, 0, 0)
     encode: Any = imagecodecs.zlibng_encode  # whose stub knows no arrays
     chunks = ((b"IHDR", header), (b"IDAT", encode(rows, level=2)), (b"IEND", b""))
-    path.write_bytes(_SIGNATURE + b"".join(_chunk(kind, content) for kind, content in chunks))
+    file = _SIGNATURE + b"".join(_chunk(kind, content) for kind, content in chunks)
+    path.write_bytes(file)
+    return Written(len(file), hashlib.sha256(file).hexdigest())
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

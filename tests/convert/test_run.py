@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 from pycocotools.coco import COCO
 
 from mammoprep import panoptic, readers
-from mammoprep.convert import RECIPES, Options, Work, convert, is_complete, preview, run, workers
+from mammoprep.convert import RECIPES, Options, Work, convert, dataset, is_complete, preview, run, workers
 from mammoprep.convert import case as one_image
-from mammoprep.convert.journal import Journal
+from mammoprep.convert.case import Case, Job
 from mammoprep.errors import MammoprepError
+from mammoprep.panoptic import Journal
 from mammoprep.pseudo_mask import DICE, Recipe
 from mammoprep.records import Box, Finding, MaskFile
 
@@ -49,7 +51,7 @@ def test_the_dataset_is_what_the_contract_lists(reader, raw, tmp_path, contents)
     convert(reader, raw, out=tmp_path / "out", options=OPTIONS)
 
     names = {f"{folder}/{name}.png" for folder in ("images", "panoptic") for name in ("one", "two", "three", "four")}
-    tables = {"panoptic.json", "instances.json", "cases.csv", "skipped.csv", "manifest.json"}
+    tables = {"panoptic.json", "instances.json", "cases.csv", "skipped.csv", "manifest.json", "SHA256SUMS"}
     assert contents(tmp_path / "out").keys() == names | tables
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
 
@@ -93,7 +95,7 @@ def test_the_manifest_says_what_the_result_follows_from(reader, raw, tmp_path):
     summary = convert(reader, raw, out=tmp_path / "out", options=replace(OPTIONS, reader={"extra": True}))
 
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    keys = {"format", "dataset", "options", "labels", "versions", "seed", "counts", "inputs"}
+    keys = {"format", "dataset", "options", "labels", "versions", "seed", "counts", "inputs", "outputs"}
     assert manifest.keys() == keys
     assert manifest["inputs"] == {"table.json": hashlib.sha256(b'{"rows": 5}').hexdigest()}
     assert (manifest["dataset"], manifest["labels"]) == ("tiny", "size")
@@ -184,7 +186,7 @@ def test_two_workers_can_be_stopped_and_resumed(reader, raw, tmp_path, contents)
 def test_a_torn_journal_line_is_made_again(reader, raw, tmp_path, contents):
     convert(reader, raw, out=tmp_path / "whole", options=OPTIONS)
     out = interrupted(reader, raw, tmp_path)
-    journal = panoptic.partial_of(out) / "journal.jsonl"
+    journal = panoptic.lock_of(out)
     journal.write_bytes(journal.read_bytes()[:-9])
 
     convert(reader, raw, out=out, options=OPTIONS, work=Work(existing="resume"))
@@ -375,7 +377,7 @@ def test_a_full_disk_keeps_what_is_done(reader, raw, tmp_path, monkeypatch, cont
     convert(reader, raw, out=tmp_path / "whole", options=OPTIONS)
     with monkeypatch.context() as patch:
         fill_disk(patch, after=2)
-        with pytest.raises(MammoprepError, match="No space left on device. Free space, then say --resume"):
+        with pytest.raises(MammoprepError, match="No space left on device.* free space, then say --resume"):
             convert(reader, raw, out=tmp_path / "out", options=OPTIONS)
 
     convert(reader, raw, out=tmp_path / "out", options=OPTIONS, work=Work(existing="resume"))
@@ -384,7 +386,7 @@ def test_a_full_disk_keeps_what_is_done(reader, raw, tmp_path, monkeypatch, cont
 
 def test_a_disk_that_fills_up_at_the_journal_leaves_nothing_of_no_use(reader, raw, tmp_path, monkeypatch):
     def tear(journal, entry):
-        journal._file.write('{"number"')
+        journal._file.write(b'{"number"')
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     genuine = Journal.append
@@ -409,28 +411,153 @@ def fill_disk(monkeypatch, *, after):
         if len(written) >= after:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         written.append(path)
-        genuine(path, pixels)
+        return genuine(path, pixels)
 
     genuine = panoptic.write_png
     monkeypatch.setattr(panoptic, "write_png", write_png)
 
 
-def test_a_killed_worker_is_one_line_and_can_be_resumed(reader, raw, tmp_path, monkeypatch, contents):
-    convert(reader, raw, out=tmp_path / "whole", options=OPTIONS)
+def killing(marks, *, deaths):
+    """Give a maker of images that kills its process at the fourth one, so many times."""
     genuine = one_image.make
 
-    def die(record, *, number, job):
-        if number == 4:
+    def make(record, *, number, job):
+        if number == 4 and len(list(marks.iterdir())) < deaths:
+            (marks / str(os.getpid())).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return genuine(record, number=number, job=job)
 
+    return make
+
+
+def test_a_killed_worker_is_told_and_the_rest_tried_by_half_as_many(reader, raw, tmp_path, monkeypatch, contents):
+    convert(reader, raw, out=tmp_path / "whole", options=OPTIONS)
+    marks, notes = tmp_path / "marks", []
+    marks.mkdir()
+    monkeypatch.setattr(one_image, "make", killing(marks, deaths=1))
+
+    convert(reader, raw, out=tmp_path / "out", options=OPTIONS, work=Work(workers=2, on_note=notes.append))
+
+    assert notes == ["A worker process was killed, most likely because memory ran out. Going on with 1."]
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_worker_killed_twice_is_one_line_and_can_be_resumed(reader, raw, tmp_path, monkeypatch, contents):
+    convert(reader, raw, out=tmp_path / "whole", options=OPTIONS)
+    marks = tmp_path / "marks"
+    marks.mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(one_image, "make", die)
+        patch.setattr(one_image, "make", killing(marks, deaths=2))
         with pytest.raises(MammoprepError, match="A worker process was killed.* --resume --workers 1"):
             convert(reader, raw, out=tmp_path / "out", options=OPTIONS, work=Work(workers=2))
 
     convert(reader, raw, out=tmp_path / "out", options=OPTIONS, work=Work(workers=1, existing="resume"))
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_worker_whose_parent_was_killed_makes_nothing(reader, raw, records, tmp_path):
+    def make(record, *, number, job):
+        raise AssertionError
+
+    job = Job(raw, tmp_path, OPTIONS, ())
+    assert workers.make_one(make, records[0], number=1, job=job, parent=1) == Case(1)
+
+
+@pytest.mark.parametrize("gone", ["deleted", "unmounted"])
+def test_a_raw_folder_that_vanishes_stops_the_run_and_skips_nothing(reader, raw, tmp_path, contents, gone):
+    convert(reader, raw, out=tmp_path / "whole", options=OPTIONS)
+    away, out = tmp_path / "away", tmp_path / "out"
+
+    def vanish(done, total):
+        if done == 1:
+            raw.rename(away)
+            if gone == "unmounted":
+                raw.mkdir()
+
+    with pytest.raises(MammoprepError, match=r"raw cannot be read any more: a share that is gone\?.*--resume to go on"):
+        convert(reader, raw, out=out, options=OPTIONS, work=Work(workers=1, on_progress=vanish))
+
+    if raw.exists():
+        raw.rmdir()
+    away.rename(raw)
+    convert(reader, raw, out=out, options=OPTIONS, work=Work(workers=1, existing="resume"))
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_second_convert_into_the_same_folder_is_refused(reader, raw, tmp_path):
+    refused = []
+
+    def begin_another(done, total):
+        if done == 1:
+            for existing in ("refuse", "resume", "overwrite"):
+                with pytest.raises(MammoprepError, match=r"Another process is writing \S+/out\.") as error:
+                    convert(reader, raw, out=tmp_path / "out", options=OPTIONS, work=Work(existing=existing))
+                refused.append(error)
+
+    convert(reader, raw, out=tmp_path / "out", options=OPTIONS, work=Work(workers=1, on_progress=begin_another))
+    assert len(refused) == 3
+    assert is_complete(tmp_path / "out")
+
+
+def test_what_a_killed_run_left_of_an_image_that_is_now_gone_is_not_kept(reader, raw, tmp_path):
+    out = interrupted(reader, raw, tmp_path)
+    torn = panoptic.partial_of(out) / "images" / "four.png"
+    torn.write_bytes(b"\x89PNG")
+    (raw / "b/4.png").unlink()
+
+    convert(reader, raw, out=out, options=OPTIONS, work=Work(existing="resume"))
+
+    assert sorted(path.name for path in (out / "images").iterdir()) == ["one.png", "three.png", "two.png"]
+
+
+def test_a_png_of_another_length_is_made_again_and_with_verify_one_of_other_bytes(reader, raw, tmp_path, contents):
+    convert(reader, raw, out=tmp_path / "whole", options=OPTIONS)
+    out = interrupted(reader, raw, tmp_path)
+    short = panoptic.partial_of(out) / "images" / "one.png"
+    other = panoptic.partial_of(out) / "panoptic" / "two.png"
+    short.write_bytes(short.read_bytes()[:-1])
+    other.write_bytes(other.read_bytes()[::-1])
+
+    convert(reader, raw, out=out, options=OPTIONS, work=Work(existing="resume", verify=True))
+
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_verify_finds_a_file_that_the_disk_changed_and_resume_makes_it_again(
+    reader, raw, tmp_path, monkeypatch, contents
+):
+    convert(reader, raw, out=tmp_path / "whole", options=OPTIONS, work=Work(verify=True))
+    out, genuine = tmp_path / "out", dataset.write
+
+    def write(folder, *args, **named):
+        genuine(folder, *args, **named)
+        path = folder / "images" / "one.png"
+        path.write_bytes(path.read_bytes()[::-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "write", write)
+        with pytest.raises(MammoprepError, match=r"images/one\.png is not what was written.*--resume"):
+            convert(reader, raw, out=out, options=OPTIONS, work=Work(verify=True))
+    convert(reader, raw, out=out, options=OPTIONS, work=Work(existing="resume"))
+
+    assert contents(out) == contents(tmp_path / "whole")
+    (out / "cases.csv").write_text("")
+    with pytest.raises(MammoprepError, match=r"cases\.csv is not what was written\. Say --overwrite"):
+        convert(reader, raw, out=out, options=OPTIONS, work=Work(existing="resume", verify=True))
+
+
+def test_the_hashes_are_those_of_the_files_and_sha256sum_reads_them(reader, raw, tmp_path, contents):
+    convert(reader, raw, out=tmp_path / "out", options=OPTIONS)
+
+    files = contents(tmp_path / "out")
+    own = {"SHA256SUMS", "manifest.json"}
+    assert dict(panoptic.read_sums(tmp_path / "out")) == {
+        name: hashlib.sha256(content).hexdigest() for name, content in files.items() if name not in own
+    }
+    sums = hashlib.sha256(files["SHA256SUMS"]).hexdigest()
+    assert json.loads(files["manifest.json"])["outputs"] == {"SHA256SUMS": sums}
+    checked = subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=tmp_path / "out", check=False)
+    assert checked.returncode == 0
 
 
 @pytest.mark.parametrize(
