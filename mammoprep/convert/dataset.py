@@ -36,7 +36,7 @@ def _hashes(out: Path, done: Iterable[Case]) -> Iterator[tuple[str, str]]:
         for folder, written in zip(("images", "panoptic"), case.files, strict=True):
             yield f"{folder}/{case.row['image_id']}.png", written.sha256
     for path in sorted(out.iterdir()):
-        if path.is_file() and path.name not in (panoptic.SUMS, "manifest.json"):
+        if path.is_file() and path.name != "manifest.json" and not path.name.startswith(panoptic.SUMS):
             yield path.name, panoptic.file_hash(path)
 
 
