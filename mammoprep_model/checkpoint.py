@@ -163,10 +163,7 @@ def load(run: Path, *, weights: Mapping[str, str] | None = None, device: str = "
 
     `weights` names other places for pretrained parts than training had.
     """
-    config = read_run(run)
-    path = run / "model.safetensors"
-    if not path.is_file():
-        raise MissingFileError(path, hint="Training has written no checkpoint yet; continue it with --resume.")
+    config, path = read_run(run), weights_of(run)
     try:
         tensors = safetensors.torch.load_file(path)
     except SafetensorError as error:
@@ -176,6 +173,14 @@ def load(run: Path, *, weights: Mapping[str, str] | None = None, device: str = "
     restore(network, tensors, where=path)
     module_of(network).eval()
     return network, config
+
+
+def weights_of(run: Path) -> Path:
+    """Give the file of a run's trained parameters."""
+    path = run / "model.safetensors"
+    if not path.is_file():
+        raise MissingFileError(path, hint="Training has written no checkpoint yet; continue it with --resume.")
+    return path
 
 
 def assemble(config: RunConfig) -> Segmenter:

@@ -30,7 +30,7 @@ class Picture:
     """One image to predict: panoptic.json's id and name, and how to read its pixels (H, W).
 
     `size_of` gives the (height, width) of what is predicted from that of the pixels, `stored_of` that at which a
-    DATASET would store them; None: the same.
+    DATASET would store them; None: the same. `mark` tells a loose file from a later one of its name.
     """
 
     id: int
@@ -38,6 +38,7 @@ class Picture:
     read: Callable[[], Grey]
     size_of: Callable[[tuple[int, int]], tuple[int, int]] | None = None
     stored_of: Callable[[tuple[int, int]], tuple[int, int]] | None = None
+    mark: str = ""
 
 
 def pictures(dataset: Panoptic, image_ids: Collection[int] | None = None) -> list[Picture]:

@@ -1,20 +1,22 @@
 """From images to PREDICTIONS: batches of views through a network, and the four things written for each image."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
-from mammoprep.panoptic import Category, Image
+from mammoprep.panoptic import Category, Existing, Image
 from mammoprep_model.checkpoint import RunConfig, module_of
 from mammoprep_model.config import TrainConfig
 from mammoprep_model.data import STRIDE, Floats, Picture, fit
+from mammoprep_model.predictions import Predicted, Predictions, header
 from mammoprep_model.segmenter import Prediction, Segmenter
 from mammoprep_model.segments import Answer, Instance, find_instances, heatmap, merge, semantic
 from mammoprep_model.views import Seen, View, join, see, views
@@ -22,20 +24,28 @@ from mammoprep_model.views import Seen, View, join, see, views
 
 @dataclass(frozen=True)
 class Options:
-    """How to predict: views at a time (default: as in training), and whether a PREDICTIONS folder may be replaced.
+    """How to predict: views at a time (default: as in training), and what becomes of PREDICTIONS that are there.
 
     With `tiles` above 1 the network sees an image that many times as large, in windows of the size that it sees else;
-    with `flip` it sees each view mirrored too. `on_estimate` is told after the first batch how many seconds all will
-    take; `also` may add to the folder before it gets its name.
+    with `flip` it sees each view mirrored too. `facts` is what else the result follows from, for manifest.json;
+    `verify` reads again what was written. `on_estimate` is told after the first batch how many seconds all will take;
+    `also` may add to the folder before it gets its name.
     """
 
     batch_size: int | None = None
-    overwrite: bool = False
+    existing: Existing = "refuse"
     tiles: int = 1
     flip: bool = False
+    verify: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
     on_progress: Callable[[int, int], None] | None = None
     on_estimate: Callable[[float], None] | None = None
     also: Callable[[Path], None] | None = None
+
+    def header(self, config: RunConfig) -> dict[str, Any]:
+        """Give what the predictions of a run follow from, the pictures apart."""
+        batch_size = self.batch_size or config.preset.train.batch_size
+        return header(config, {"tiles": self.tiles, "flip": self.flip, "batch_size": batch_size, **self.facts})
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,10 @@ class _Prepared:
     content: tuple[int, int]
     size: tuple[int, int]
     views: tuple[View, ...]
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        return [(view.height, view.width) for view in self.views]
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -63,25 +77,21 @@ def predict(
 ) -> None:
     """Write the PREDICTIONS of all pictures to `out`, whole or not at all.
 
-    Raises torch.OutOfMemoryError where not even one view at a time has room.
+    A run that is stopped or killed leaves what `existing="resume"` continues, to the same bytes: images that are done
+    are not predicted again. Raises torch.OutOfMemoryError where not even one view at a time has room.
     """
     module_of(network).eval()
-    images: list[Image] = []
-    instances: dict[int, list[dict[str, object]]] = {}
-    with panoptic.staged(out, overwrite=options.overwrite) as partial:
-        for folder in ("panoptic", "semantic", "heatmaps"):
-            (partial / folder).mkdir()
-        for item, answer in _answers(network, pictures, config=config, options=options):
-            images.append(_write_maps(partial, item, answer, config=config))
-            found = find_instances(answer, categories=config.categories)
-            instances[item.picture.id] = _results(item.picture.id, found, categories=config.categories)
-            if options.on_progress:
-                options.on_progress(len(images), len(pictures))
-        images.sort(key=lambda image: image.id)
-        panoptic.write_panoptic(partial, categories=config.categories, images=images)
-        panoptic.write_json(partial / "instances.json", [entry for image in images for entry in instances[image.id]])
-        if options.also:
-            options.also(partial)
+    made_with = options.header(config)
+    with panoptic.journaled(out, header=made_with, existing=options.existing) as (partial, journal):
+        written = Predictions(partial, journal, pictures, verify=options.verify)
+        report = options.on_progress or (lambda done, total: None)
+        if written.done:
+            report(len(written.done), len(pictures))
+        shapes = {name: found.views for name, found in written.done.items()}
+        for item, answer in _answers(network, pictures, done=shapes, config=config, options=options):
+            written.add(_write(partial, item, answer, config=config))
+            report(len(written.done), len(pictures))
+        written.close(categories=config.categories, header=made_with, also=options.also)
 
 
 @contextmanager
@@ -97,15 +107,21 @@ def enough_memory() -> Iterator[None]:
         ) from error
 
 
+Shapes = Mapping[str, Sequence[tuple[int, int]]]
+"""The (height, width) of each view of the pictures that are done, by their names."""
+
+
 def _answers(
-    network: Segmenter, pictures: Sequence[Picture], *, config: RunConfig, options: Options
+    network: Segmenter, pictures: Sequence[Picture], *, done: Shapes, config: RunConfig, options: Options
 ) -> Iterator[tuple[_Prepared, Answer]]:
-    """Yield what the network says of each picture, as soon as it has seen all of its views."""
+    """Yield what the network says of each picture that is not done, as soon as it has seen all of its views."""
     runner = _Runner(network, config=config)
     seen: dict[int, list[Seen]] = {}
-    begun, share = perf_counter(), 0.0
-    for batch in _batches(pictures, config=config, options=options):
+    begun, share, left = perf_counter(), 0.0, len(pictures) - len(done)
+    for batch in _batches(pictures, done=done, config=config, options=options):
         for (item, view), prediction in zip(batch, runner(batch), strict=True):
+            if item.picture.name in done:
+                continue
             if len(item.views) > 1:
                 parts = seen.setdefault(item.picture.id, [])
                 parts.append(see(prediction, view))
@@ -115,26 +131,40 @@ def _answers(
                 prediction = join(seen.pop(item.picture.id), shape=item.padded, is_thing=things)
             yield item, Answer(prediction, item.padded, item.content, item.size)
         if options.on_estimate and not share:
-            share = sum(1 / len(item.views) for item, _ in batch) / len(pictures)
+            share = sum(1 / len(item.views) for item, _ in batch if item.picture.name not in done) / left
             if share < 1:
                 options.on_estimate((perf_counter() - begun) / share)
 
 
 def _batches(
-    pictures: Sequence[Picture], *, config: RunConfig, options: Options
+    pictures: Sequence[Picture], *, done: Shapes, config: RunConfig, options: Options
 ) -> Iterator[list[tuple[_Prepared, View]]]:
-    """Gather views of one shape, so that what an image is padded with never depends on its neighbours."""
+    """Gather views of one shape, so that what an image is padded with never depends on its neighbours.
+
+    What a network says of a view may depend on the size of the batch in its last digits. So batches are those of a run
+    that was not interrupted: a picture that is done keeps its place, and is read where its batch has others.
+    """
     batch_size = options.batch_size or config.preset.train.batch_size
-    waiting: dict[tuple[int, int], list[tuple[_Prepared, View]]] = {}
+    train = config.preset.train
+    waiting: dict[tuple[int, int], list[tuple[Picture, _Prepared | None, int]]] = {}
     for picture in pictures:
-        item = _prepare(picture, train=config.preset.train, options=options)
-        for view in item.views:
-            shape = (view.height, view.width)
+        item = None if picture.name in done else _prepare(picture, train=train, options=options)
+        for place, shape in enumerate(item.shapes if item else done[picture.name]):
             group = waiting.setdefault(shape, [])
-            group.append((item, view))
+            group.append((picture, item, place))
             if len(group) == batch_size:
-                yield waiting.pop(shape)
-    yield from waiting.values()
+                yield from _filled(waiting.pop(shape), train=train, options=options)
+    for group in waiting.values():
+        yield from _filled(group, train=train, options=options)
+
+
+def _filled(
+    group: Sequence[tuple[Picture, _Prepared | None, int]], *, train: TrainConfig, options: Options
+) -> Iterator[list[tuple[_Prepared, View]]]:
+    """Yield a batch, unless all of it is done."""
+    if any(item for _, item, _ in group):
+        ready = [(item or _prepare(picture, train=train, options=options), place) for picture, item, place in group]
+        yield [(item, item.views[place]) for item, place in ready]
 
 
 def _prepare(picture: Picture, *, train: TrainConfig, options: Options) -> _Prepared:
@@ -195,11 +225,20 @@ def _results(image_id: int, found: Sequence[Instance], *, categories: Sequence[C
     ]
 
 
-def _write_maps(root: Path, item: _Prepared, answer: Answer, *, config: RunConfig) -> Image:
-    """Write one image's panoptic, semantic and heat map; give its entry for panoptic.json."""
+def _write(root: Path, item: _Prepared, answer: Answer, *, config: RunConfig) -> Predicted:
+    """Write one image's panoptic, semantic and heat map; give its entries for the JSON files."""
     ids, segments = merge(answer, categories=config.categories, train=config.preset.train)
-    name = f"{item.picture.name}.png"
-    panoptic.write_ids(root / "panoptic" / name, ids)
-    panoptic.write_classes(root / "semantic" / name, semantic(answer, categories=config.categories))
-    panoptic.write_png(root / "heatmaps" / name, heatmap(answer, categories=config.categories))
-    return Image(item.picture.id, item.picture.name, *item.size, segments)
+    name, picture = f"{item.picture.name}.png", item.picture
+    files = (
+        panoptic.write_ids(root / "panoptic" / name, ids),
+        panoptic.write_classes(root / "semantic" / name, semantic(answer, categories=config.categories)),
+        panoptic.write_png(root / "heatmaps" / name, heatmap(answer, categories=config.categories)),
+    )
+    found = find_instances(answer, categories=config.categories)
+    return Predicted(
+        image=Image(picture.id, picture.name, *item.size, segments),
+        instances=_results(picture.id, found, categories=config.categories),
+        files=files,
+        mark=picture.mark,
+        views=item.shapes,
+    )

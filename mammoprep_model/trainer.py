@@ -102,6 +102,7 @@ def _predict(network: Segmenter, source: Panoptic, *, job: Job, session: Session
     on_predict, fold = session.on_predict, job.config.fold
     options = inference.Options(
         batch_size=job.config.preset.train.micro_batch or None,
+        existing="overwrite",  # of an interrupted run; finished ones are gone by now
         on_progress=on_predict and (lambda done, total: on_predict(fold, done, total)),
     )
     pictures = data.pictures(source, job.val_ids)

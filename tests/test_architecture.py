@@ -26,7 +26,7 @@ EVALUATION = ("matching", "tally", "scores", "statistics", "figures")
 FOR_THE_MODEL = ("mammoprep", "mammoprep.errors", "mammoprep.panoptic", "mammoprep.evaluation")
 MODEL = ("config", "", "network", "checkpoint", "trainer")
 """The order inside mammoprep_model: values, parts, each family's network, …; "" is all that is not named here."""
-BESIDE_TRAINER = ("inference", "validation", "plan", "state", "descent", "side_by_side")
+BESIDE_TRAINER = ("predictions", "inference", "validation", "plan", "state", "descent", "side_by_side")
 SAME_PLACE = {"segmenter": "config", "zoo": "config", **dict.fromkeys(BESIDE_TRAINER, "trainer")}
 MODEL_LIBRARIES = {"torch", "diffusers", "transformers", "safetensors"}
 LIGHT = {"typer", "rich", "mammoprep", "mammoprep.cli", "mammoprep.errors", "mammoprep.records"}

@@ -5,9 +5,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from mammoprep.errors import MammoprepError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +19,7 @@ MOST_ROWS = 10
 """Rows of a section of counts that a table shows where the whole is on file or in the JSON."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of the table.")]
 
+VERIFY_HELP = "Read again what was written and compare hashes."
 CLUSTER_HELP = "Run on the workers of this Dask scheduler, which see the same folders."
 Cluster = Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help=CLUSTER_HELP)]
 
@@ -36,6 +39,13 @@ def is_one_of_many() -> bool:
 def note(text: str) -> None:
     """Print a message on stderr."""
     sys.stderr.write(text + "\n")
+
+
+def existing(*, resume: bool, overwrite: bool) -> Literal["refuse", "resume", "overwrite"]:
+    """Give what becomes of an OUT that is there."""
+    if resume and overwrite:
+        raise MammoprepError("--resume goes on with an interrupted run, --overwrite begins anew. Say only --resume.")
+    return "resume" if resume else "overwrite" if overwrite else "refuse"
 
 
 def print_json(content: Any) -> None:

@@ -88,7 +88,7 @@ class Common:
     cluster: Annotated[str | None, _run(console.CLUSTER_HELP, metavar="tcp://HOST:PORT")] = None
     resume: Annotated[bool, _run("Go on with an interrupted run.", "--resume")] = False
     overwrite: Annotated[bool, _run("Replace OUT, or an interrupted run.", "--overwrite")] = False
-    verify: Annotated[bool, _run("Read again what was written and compare hashes.", "--verify")] = False
+    verify: Annotated[bool, _run(console.VERIFY_HELP, "--verify")] = False
     limit: Annotated[int | None, _run("Take only the first N images.", show_default="all")] = None
     dry_run: Annotated[bool, _run("Count, write nothing.", "--dry-run")] = False
     max_skipped: Annotated[int, _run("Exit with 1 when more image files than this were skipped.", min=0)] = 0
@@ -136,16 +136,10 @@ class Common:
         """Give how it is done."""
         from mammoprep.convert import Work
 
-        if self.resume and self.overwrite:
-            raise MammoprepError(
-                "--resume goes on with an interrupted run, --overwrite begins anew. Say only --resume."
-            )
-        existing: Literal["refuse", "resume", "overwrite"] = "resume" if self.resume else "refuse"
-        existing = "overwrite" if self.overwrite else existing
         return Work(
             workers=self.workers,
             cluster=self.cluster,
-            existing=existing,
+            existing=console.existing(resume=self.resume, overwrite=self.overwrite),
             verify=self.verify,
             on_progress=move,
             on_note=console.note,

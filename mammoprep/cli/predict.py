@@ -1,7 +1,9 @@
 """`mammoprep predict`: segment a DATASET, a folder of images or one image with a trained RUN."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from mammoprep_model.checkpoint import RunConfig
     from mammoprep_model.data import Picture
     from mammoprep_model.dicom_seg import Algorithm
+    from mammoprep_model.inference import Options
+    from mammoprep_model.segmenter import Segmenter
 
 LONG_SIDE = 1024
 """Loose files are predicted at this long side in pixels, as `mammoprep convert` stores them by default."""
@@ -47,7 +51,9 @@ def predict(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images at a time.", show_default="as in training")
     ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the predictions in OUT.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help=console.VERIFY_HELP)] = False,
     json: console.Json = False,
 ) -> None:
     """Write panoptic maps, instances with scores, semantic maps and heat maps.
@@ -59,35 +65,72 @@ def predict(
     """
     require_model()
     from mammoprep import panoptic
-    from mammoprep_model import checkpoint, inference
+    from mammoprep_model import checkpoint, inference, predictions
 
-    panoptic.check_vacant(out, overwrite=overwrite)
+    existing = console.existing(resume=resume, overwrite=overwrite)
     saved = checkpoint.read_run(run)
     pictures, files = _pictures(source, config=saved, native=native or dicom_seg)
     segs = _Segs(run, source, files, config=saved) if dicom_seg else None
-    _note_scale(tiles, config=saved)
-    places = parse_weights(weights or [], saved.preset.model.parts)
-    network, config = checkpoint.load(run, weights=places, device=device)
-    with console.progress("predict") as on_progress:
-        options = inference.Options(
-            batch_size=batch_size,
-            overwrite=overwrite,
-            tiles=tiles,
-            flip=flip,
-            on_progress=on_progress,
-            on_estimate=(lambda seconds: _note_time(seconds, len(pictures))) if config.device == "cpu" else None,
-            also=segs,
+    config = replace(saved, device=str(checkpoint.pick_device(device)))
+    options = inference.Options(
+        batch_size=batch_size,
+        existing=existing,
+        tiles=tiles,
+        flip=flip,
+        verify=verify,
+        facts=_facts(run, source, native=native, dicom_seg=dicom_seg),
+        on_estimate=(lambda seconds: _note_time(seconds, len(pictures))) if config.device == "cpu" else None,
+        also=segs,
+    )
+    if resume and predictions.is_complete(out, pictures, header=options.header(config), verify=verify):
+        console.note(f"{out} was complete already.")
+    else:
+        panoptic.check_free(out, existing=existing)
+        _note_scale(tiles, config=saved)
+        network, config = checkpoint.load(
+            run, weights=parse_weights(weights or [], saved.preset.model.parts), device=device
         )
-        with inference.enough_memory():
-            inference.predict(network, pictures, out=out, config=config, options=options)
-    counts = {"dicom_seg": segs.written} if segs else {}
+        _run(network, pictures, out=out, config=config, options=options)
+    _report(out, images=len(pictures), segs=segs, json=json)
+
+
+def _report(out: Path, *, images: int, segs: "_Segs | None", json: bool) -> None:
+    written = sum(1 for _ in (out / "dicom-seg").glob("*.dcm")) if segs else 0
     if json:
-        console.print_json({"predictions": str(out), "images": len(pictures), **counts})
+        console.print_json({"predictions": str(out), "images": images, **({"dicom_seg": written} if segs else {})})
         return
-    console.stdout().print(f"{len(pictures)} images predicted: {out}", soft_wrap=True)
+    console.stdout().print(f"{images} images predicted: {out}", soft_wrap=True)
     if segs:
-        text = f"{segs.written} DICOM SEG written; {len(pictures) - segs.written} images without a lesion have none"
+        text = f"{written} DICOM SEG written; {images - written} images without a lesion have none"
         console.stdout().print(text, soft_wrap=True)
+
+
+def _run(
+    network: "Segmenter", pictures: "list[Picture]", *, out: Path, config: "RunConfig", options: "Options"
+) -> None:
+    """Predict, and show how far it is."""
+    from mammoprep_model import inference
+
+    try:
+        with console.progress("predict") as move, inference.enough_memory():
+            inference.predict(network, pictures, out=out, config=config, options=replace(options, on_progress=move))
+    except KeyboardInterrupt:
+        console.note("Stopped. What is done is kept; the same command with --resume goes on from here.")
+        raise
+
+
+def _facts(run: Path, source: Path, *, native: bool, dicom_seg: bool) -> dict[str, Any]:
+    """Give what else the result follows from."""
+    from mammoprep import panoptic
+    from mammoprep_model import checkpoint
+
+    path = source / "panoptic.json"
+    return {
+        "weights": panoptic.file_hash(checkpoint.weights_of(run)),
+        "dataset": panoptic.file_hash(path) if path.is_file() else None,
+        "native": native or dicom_seg,
+        "dicom_seg": dicom_seg,
+    }
 
 
 class _Segs:
@@ -101,15 +144,15 @@ class _Segs:
         dicom_seg.require()
         self._files = files
         self._algorithm = _algorithm(run, config=config)
-        self.written = 0
         for path in files.values():
             dicom_seg.check_source(path, algorithm=self._algorithm)
 
     def __call__(self, predictions: Path) -> None:
-        """Write them beside the predictions."""
+        """Write them beside the predictions, anew after an interruption: each has a UID and a time of its own."""
         from mammoprep_model import dicom_seg
 
-        self.written = dicom_seg.write(predictions, self._files, algorithm=self._algorithm)
+        shutil.rmtree(predictions / dicom_seg.FOLDER, ignore_errors=True)
+        dicom_seg.write(predictions, self._files, algorithm=self._algorithm)
 
 
 def _algorithm(run: Path, *, config: "RunConfig") -> "Algorithm":
@@ -154,7 +197,11 @@ def _pictures(source: Path, *, config: "RunConfig", native: bool) -> "tuple[list
         raise MammoprepError(f"{source} holds no DATASET and no DICOM, PNG or JPEG file.")
     named = dict(zip(_names(files), files, strict=True))
     sizes = (None if native else _stored_size, _stored_size)
-    return [data.Picture(id_, name, _reader(path), *sizes) for id_, (name, path) in enumerate(named.items(), 1)], named
+    listed = [
+        data.Picture(number, name, _reader(path), *sizes, mark=_mark(path))
+        for number, (name, path) in enumerate(named.items(), start=1)
+    ]
+    return listed, named
 
 
 def _at_native_size(pictures: "list[Picture]", *, dataset: Path) -> "list[Picture]":
@@ -203,6 +250,12 @@ def _names(files: list[Path]) -> list[str]:
             name = f"{stem}-{count}"
         taken[name] = None
     return list(taken)
+
+
+def _mark(path: Path) -> str:
+    """Tell a file from another one of its name, and from itself when it was changed, without giving it away."""
+    facts = path.stat()
+    return sha256(f"{path.absolute()} {facts.st_size} {facts.st_mtime_ns}".encode(errors="surrogateescape")).hexdigest()
 
 
 def _reader(path: Path) -> Callable[[], Any]:

@@ -38,7 +38,7 @@ from mammoprep.panoptic.folder import (
     write_json,
     writing,
 )
-from mammoprep.panoptic.journal import Existing, Journal, journaled, refuse_other, tidy
+from mammoprep.panoptic.journal import Existing, Journal, check_free, journaled, refuse_other, tidy
 from mammoprep.panoptic.png import (
     MAX_ID,
     Ids,
@@ -77,6 +77,7 @@ __all__ = [
     "Segment",
     "Written",
     "blank_runs",
+    "check_free",
     "check_vacant",
     "decode_rle",
     "discard",

@@ -57,7 +57,7 @@ class Journal:
 
 def refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], *, where: Path) -> None:
     """Raise a MammoprepError that names the first difference between two headers."""
-    difference = next(_differences(before, now), None)
+    difference = next(_differences(before, json.loads(json.dumps(now))), None)
     if difference:
         raise MammoprepError(
             f"{where} was made with {difference}. Say the same again with --resume, or begin anew with --overwrite."
@@ -115,12 +115,8 @@ def journaled(out: Path, *, header: Mapping[str, Any], existing: Existing) -> It
     partial, path = partial_of(out), lock_of(out)
     with locked(path) as file:
         restore(out)
+        check_free(out, existing=existing)
         resumes = existing == "resume" and partial.is_dir() and os.path.getsize(path) > 0
-        check_vacant(out, overwrite=resumes or existing == "overwrite")
-        if partial.exists() and existing == "refuse":
-            raise MammoprepError(
-                f"{partial} holds an interrupted run. Say --resume to go on with it, or --overwrite to begin anew."
-            )
         journal = _begin(file, path, header=header, resumes=resumes)
         try:
             yield partial, journal
@@ -135,6 +131,16 @@ def journaled(out: Path, *, header: Mapping[str, Any], existing: Existing) -> It
                 raise _interrupted(out, error, kept=kept) from error
             raise
         os.truncate(path, 0)
+
+
+def check_free(out: Path, *, existing: Existing) -> None:
+    """Refuse an OUT that `journaled` would refuse, before anything costs time."""
+    partial = partial_of(out)
+    check_vacant(out, overwrite=existing == "overwrite" or (existing == "resume" and partial.is_dir()))
+    if partial.exists() and existing == "refuse":
+        raise MammoprepError(
+            f"{partial} holds an interrupted run. Say --resume to go on with it, or --overwrite to begin anew."
+        )
 
 
 def _begin(file: BinaryIO, path: Path, *, header: Mapping[str, Any], resumes: bool) -> Journal:

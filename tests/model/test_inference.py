@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
-from mammoprep_model import checkpoint, data, inference
+from mammoprep_model import checkpoint, data, inference, predictions
 from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.config import Preset
 from mammoprep_model.segmenter import Prediction
@@ -68,16 +68,135 @@ def test_the_batch_size_does_not_change_what_is_predicted(dataset: Path, config:
     for size in (1, 4):
         options = inference.Options(batch_size=size)
         inference.predict(network, pictures, out=tmp_path / str(size), config=config, options=options)
-    assert contents(tmp_path / "1") == contents(tmp_path / "4")
+    one, four = contents(tmp_path / "1"), contents(tmp_path / "4")
+    assert one.pop("manifest.json") != four.pop("manifest.json")
+    assert one == four
     assert panoptic.read_png(tmp_path / "1" / "semantic" / "wide.png").shape == (20, 90)
 
 
-def test_a_picture_that_cannot_be_read_leaves_nothing_behind(dataset: Path, config: RunConfig, tmp_path: Path) -> None:
-    (dataset / "images" / "case-5.png").write_bytes(b"")
+def interrupted(dataset: Path, config: RunConfig, out: Path, *, size: int = 2, count: int = 3) -> list[data.Picture]:
+    """Stop after so many pictures of six."""
     pictures = data.pictures(panoptic.load(dataset))
+
+    def stop(done: int, total: int) -> None:
+        if done == count:
+            raise Stop
+
+    options = inference.Options(batch_size=size, on_progress=stop)
+    with pytest.raises(Stop):
+        inference.predict(checkpoint.assemble(config), pictures, out=out, config=config, options=options)
+    return pictures
+
+
+class Stop(KeyboardInterrupt):
+    """A Ctrl-C that no test run takes for its own."""
+
+
+def test_an_interrupted_run_goes_on_in_the_same_batches_to_the_same_bytes(
+    dataset: Path, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three batches of two the second was half written: it is predicted again, the first is not."""
+    torch.manual_seed(0)
+    network = checkpoint.assemble(config)
+    options = inference.Options(batch_size=2)
+    pictures = data.pictures(panoptic.load(dataset))
+    inference.predict(network, pictures, out=tmp_path / "whole", config=config, options=options)
+    monkeypatch.setattr(checkpoint, "assemble", lambda config: network)
+    interrupted(dataset, config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    sizes: list[int] = []
+    genuine = network.predict
+    monkeypatch.setattr(network, "predict", lambda images: sizes.append(len(images)) or genuine(images))
+    progress: list[int] = []
+    options = replace(options, existing="resume", on_progress=lambda done, total: progress.append(done))
+    inference.predict(network, pictures, out=tmp_path / "out", config=config, options=options)
+    assert (sizes, progress) == ([2, 2], [3, 4, 5, 6])
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_images_that_were_added_are_predicted_and_those_taken_away_are_not_kept(
+    dataset: Path, config: RunConfig, tmp_path: Path
+) -> None:
+    """One comes before the others, so that each of them gets another id."""
+    pictures = [replace(each, mark="as it was") for each in interrupted(dataset, config, tmp_path / "out", size=1)]
+    options = inference.Options(batch_size=1, existing="resume")
+    network = checkpoint.assemble(config)
+    with pytest.raises(Stop):  # the marks are new, so nothing is done
+        inference.predict(
+            network, pictures, out=tmp_path / "out", config=config, options=replace(options, on_progress=stop)
+        )
+    first = data.Picture(1, "a-first", lambda: np.full((48, 32), 99, np.uint8))
+    later = [first, *(replace(each, id=each.id + 1) for each in pictures[1:])]
+    torn = tmp_path / "out.partial" / "heatmaps" / "case-6.png"
+    torn.write_bytes(b"torn")
+    inference.predict(network, later, out=tmp_path / "out", config=config, options=options)
+    inference.predict(network, later, out=tmp_path / "whole", config=config, options=inference.Options(batch_size=1))
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert not (tmp_path / "out" / "panoptic" / "case-1.png").exists()
+
+
+def stop(done: int, total: int) -> None:
+    if done == 2:
+        raise Stop
+
+
+@pytest.mark.parametrize(
+    ("changed", "difference"),
+    [
+        ({"tiles": 2}, "tiles = 1, now 2"),
+        ({"facts": {"weights": "b"}}, "weights = None, now b"),
+        ({"batch_size": 3}, "batch_size = 2, now 3"),
+    ],
+)
+def test_other_options_are_refused_by_name_unfinished_or_complete(
+    dataset: Path, config: RunConfig, tmp_path: Path, changed: dict[str, Any], difference: str
+) -> None:
+    out, network = tmp_path / "out", checkpoint.assemble(config)
+    pictures = interrupted(dataset, config, out)
+    options = inference.Options(batch_size=2, existing="resume")
+    with pytest.raises(MammoprepError, match=difference):
+        inference.predict(network, pictures, out=out, config=config, options=replace(options, **changed))
+    inference.predict(network, pictures, out=out, config=config, options=options)
+    assert predictions.is_complete(out, pictures, header=options.header(config), verify=True)
+    with pytest.raises(MammoprepError, match=difference):
+        predictions.is_complete(out, pictures, header=replace(options, **changed).header(config))
+    with pytest.raises(MammoprepError, match="of other images than these 5"):
+        predictions.is_complete(out, pictures[1:], header=options.header(config))
+
+
+def test_verify_finds_what_the_disk_changed(dataset: Path, config: RunConfig, tmp_path: Path) -> None:
+    out, network = tmp_path / "out", checkpoint.assemble(config)
+
+    def damage(folder: Path) -> None:
+        path = folder / "semantic" / "case-2.png"
+        path.write_bytes(path.read_bytes()[::-1])
+
+    pictures = data.pictures(panoptic.load(dataset))
+    options = inference.Options(verify=True, also=damage)
+    with pytest.raises(MammoprepError, match=r"case-2\.png is not what was written.*--resume"):
+        inference.predict(network, pictures, out=out, config=config, options=options)
+    options = inference.Options(existing="resume", verify=True)
+    inference.predict(network, pictures, out=out, config=config, options=options)
+    damage(out)
+    with pytest.raises(MammoprepError, match=r"case-2\.png is not what was written"):
+        predictions.is_complete(out, pictures, header=options.header(config), verify=True)
+
+
+def test_a_picture_that_cannot_be_read_leaves_what_resume_continues(
+    dataset: Path, config: RunConfig, tmp_path: Path
+) -> None:
+    good = (dataset / "images" / "case-5.png").read_bytes()
+    (dataset / "images" / "case-5.png").write_bytes(b"")
+    pictures, network = data.pictures(panoptic.load(dataset)), checkpoint.assemble(config)
     with pytest.raises(MammoprepError, match=r"case-5\.png"):
-        inference.predict(checkpoint.assemble(config), pictures, out=tmp_path / "out", config=config)
-    assert not list(tmp_path.glob("out*"))
+        inference.predict(network, pictures[4:], out=tmp_path / "none", config=config)
+    with pytest.raises(MammoprepError, match=r"case-5\.png"):
+        inference.predict(network, pictures, out=tmp_path / "out", config=config)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "out.partial", "out.partial.journal"]
+    (dataset / "images" / "case-5.png").write_bytes(good)
+    options = inference.Options(existing="resume")
+    inference.predict(network, pictures, out=tmp_path / "out", config=config, options=options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "out"]
 
 
 class Bright(nn.Module):
@@ -179,7 +298,7 @@ def test_a_single_view_too_large_for_the_gpu_is_one_line_with_the_numbers(config
     pictures = [square(size=(64, 64), y=0, x=0, side=8)]
     with pytest.raises(MammoprepError, match=r"Tried to allocate 2\.00 GiB.*--device cpu"), inference.enough_memory():
         inference.predict(Bright(room=0), pictures, out=tmp_path / "out", config=config)
-    assert not list(tmp_path.glob("out*"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_time_for_all_is_told_once_after_the_first_batch(
@@ -207,4 +326,4 @@ def test_what_is_added_is_there_with_the_rest_or_not_at_all(config: RunConfig, t
             config=config,
             options=inference.Options(also=fail),
         )
-    assert not list(tmp_path.glob("out*"))
+    assert not (tmp_path / "out").exists()
