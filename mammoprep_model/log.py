@@ -87,15 +87,16 @@ class Log:
         panoptic.write_bytes(self._path, "".join(kept).encode())
         with panoptic.writing(self._path):
             self._file = self._path.open("a", newline="", encoding="utf-8")
-        self._header = bool(kept)
+        self._header = any(kept)
         self._events = _events(run, after=after)
 
     def _kept(self, after: int) -> list[str]:
         if after == 0 or not self._path.is_file():
             return []
-        whole = (line for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1] == "\n")
-        header, *rows = whole
-        return [header, *(row for row in rows if int(row.partition(",")[0]) <= after)]
+        whole = [line for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1] == "\n"]
+        header, *rows = whole or [""]
+        numbered = ((row.partition(",")[0], row) for row in rows)  # a machine that went down may have lost any row
+        return [header, *(row for number, row in numbered if number.isdecimal() and int(number) <= after)]
 
     def write(self, step: Step) -> None:
         """Add a step; floats are written so that they read back exactly."""

@@ -166,13 +166,15 @@ def _agree(config: RunConfig, *, run: Path) -> RunConfig:
     for name, (old, new) in compared.items():
         if old != new:
             raise MammoprepError(f"{run} was started with another {name}. Repeat that one, or name another --out.")
+    versions = [{"versions": {**each.versions, "gpu": ""}} for each in (before, config)]
+    panoptic.refuse_other(*versions, where=run)
     return replace(config, weights={**before.weights, **config.weights})
 
 
 def begin(out: Path, jobs: Sequence[Job], *, fold: Fold, session: Session) -> None:
     """Make room for a new run; the run.json of all folds lists them."""
     if not session.resume:
-        shutil.rmtree(out, ignore_errors=True)
+        panoptic.discard(out)
     if fold == "all":
         with panoptic.writing(out):
             out.mkdir(parents=True, exist_ok=True)
@@ -180,8 +182,13 @@ def begin(out: Path, jobs: Sequence[Job], *, fold: Fold, session: Session) -> No
 
 
 def open_run(job: Job) -> None:
-    """Write run.json; predictions of an earlier state go, so that those present are always the run's last word."""
-    shutil.rmtree(job.predictions, ignore_errors=True)
+    """Write run.json; predictions of an earlier state go, so that those present are always the run's last word.
+
+    What a killed process was writing beside goes too.
+    """
+    panoptic.discard(job.predictions)
     with panoptic.writing(job.run):
         job.run.mkdir(parents=True, exist_ok=True)
+        for path in (*job.run.glob("*.partial"), *job.run.glob("validation-*")):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     checkpoint.write_run(job.run, job.config)

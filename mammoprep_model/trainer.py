@@ -30,13 +30,14 @@ def train(
 
     One fold: `out` holds run.json, model.safetensors, state.pt and log.csv, and `out/fold-<k>/predictions`.
     `all`: each `out/fold-<k>` holds those four files and predictions/; `out/run.json` lists the folds.
-    With `session.resume` a run goes on as if it had never stopped; only `preset.train` may differ from its start.
+    With `session.resume` a run goes on as if it had never stopped; only `preset.train` may differ from its start. A
+    process that is killed leaves what it goes on from; two processes cannot write the same `out`.
     Under torchrun all processes train one network; the first of them writes and is listened to.
 
     Raises `Stopped` after Ctrl-C or SIGTERM, `MammoprepError` where the loss is no longer finite.
     """
     settings.check(preset.train)
-    with Ranks(session.device) as ranks:
+    with Ranks(session.device) as ranks, _held(out) if ranks.is_first else nullcontext():
         if not ranks.is_first:
             session = replace(session, on_step=None, on_predict=None, on_note=None)
         source = panoptic.load(dataset)
@@ -59,6 +60,11 @@ def train(
     return out
 
 
+def _held(run: Path) -> AbstractContextManager[object]:
+    """Keep other processes from writing a run."""
+    return panoptic.locked(panoptic.lock_of(run))
+
+
 def _check_processes(jobs: list[Job], *, session: Session, ranks: Ranks) -> None:
     """Refuse what cannot be dealt to processes."""
     ranks.share(jobs[0].config.preset.train.batch_size)
@@ -78,7 +84,7 @@ def _untrained(job: Job, *, on: str) -> Segmenter:
 
 def _train_alone(job: Job, session: Session) -> None:
     """Train a fold in a process of its own."""
-    with Ranks(session.device) as ranks:
+    with _held(job.run), Ranks(session.device) as ranks:  # held too where the process that started this one was killed
         _train_fold(_untrained(job, on=job.config.device), job, session=session, ranks=ranks)
 
 
@@ -94,6 +100,12 @@ def _train_fold(network: Segmenter, job: Job, *, session: Session, ranks: Ranks)
             _predict(network, source, job=job, session=session)
     except torch.OutOfMemoryError as error:
         raise out_of_memory(job.config, memory, images=1) from error  # as few as steps and predictions try in the end
+    except (OSError, panoptic.UnwritableError) as error:
+        reason = error.reason if isinstance(error, panoptic.UnwritableError) else f"{error.filename}: {error.strerror}"
+        raise MammoprepError(
+            f"Training into {job.run} was broken off: {reason}. When that is mended, say --resume to go on from the"
+            " last checkpoint."
+        ) from error
     ranks.gather(None)
 
 

@@ -1,5 +1,6 @@
 """The command line: one file a command; each declares options, calls one function and prints its result."""
 
+import errno
 import re
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+_BROKEN = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV),
+    *(errno.ENXIO, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+}
+"""Errors of disks and network shares, which are no bugs."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -82,6 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         text = _with_nearest(error.format_message()) if isinstance(error, TyperException) else str(error)
         if text and not console.is_one_of_many():  # without a sub-command the help was all there is to say
             sys.stderr.write("mammoprep: " + " ".join(text.split()) + "\n")
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _BROKEN:
+            raise
+        text = (
+            f"{error.filename or 'A file'}: {error.strerror}. Mend that, then go on with --resume where there is one."
+        )
+        sys.stderr.write(f"mammoprep: {text}\n")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         if not console.is_one_of_many():

@@ -23,6 +23,7 @@ from mammoprep.panoptic.coco import (
     write_panoptic,
 )
 from mammoprep.panoptic.folder import (
+    UnwritableError,
     Written,
     check_vacant,
     discard,
@@ -75,6 +76,7 @@ __all__ = [
     "Rle",
     "Runs",
     "Segment",
+    "UnwritableError",
     "Written",
     "blank_runs",
     "check_free",

@@ -128,7 +128,7 @@ def journaled(out: Path, *, header: Mapping[str, Any], existing: Existing) -> It
                 with suppress(OSError):
                     os.truncate(path, 0)
             if isinstance(error, OSError | UnwritableError):
-                raise _interrupted(out, error, kept=kept) from error
+                raise _interrupted(error, out=out, kept=kept) from error
             raise
         os.truncate(path, 0)
 
@@ -176,9 +176,12 @@ def _is_worth_keeping(partial: Path, path: Path) -> bool:
         return True
 
 
-def _interrupted(out: Path, error: OSError | UnwritableError, *, kept: bool) -> MammoprepError:
-    reason = error.reason if isinstance(error, UnwritableError) else error.strerror or str(error)
-    rest = (
-        "What is done is kept: free space, then say --resume to go on" if kept else "Free space or name another folder"
-    )
-    return MammoprepError(f"{out} could not be written: {reason}. {rest}.")
+def _interrupted(error: OSError | UnwritableError, *, out: Path, kept: bool) -> MammoprepError:
+    if isinstance(error, UnwritableError):
+        what = f"{out} could not be written: {error.reason}"
+    else:
+        path = Path(str(error.filename or out))
+        own = path in (out, lock_of(out)) or path.is_relative_to(partial_of(out))
+        what = f"{out if own else path} could not be {'written' if own else 'read'}: {error.strerror or error}"
+    rest = "What is done is kept: when that is mended, say --resume" if kept else "Free space or name another folder"
+    return MammoprepError(f"{what}. {rest}.")

@@ -1,6 +1,7 @@
 """A run stops and resumes without a trace, gives the same bytes twice, and never writes over another."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import torch
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
-from mammoprep_model import checkpoint, trainer
+from mammoprep_model import checkpoint, provenance, trainer
 from mammoprep_model.config import Preset
 from mammoprep_model.interrupts import Stopped
 from mammoprep_model.log import Step
@@ -353,3 +354,46 @@ def test_values_of_average_and_epochs_are_checked(
     with pytest.raises(MammoprepError, match=f"train.{name} = {value} cannot be used"):
         trainer.train(dataset, out=tmp_path / "run", preset=wrong, session=CPU)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_second_training_into_the_same_run_is_refused(dataset: Path, tmp_path: Path, small_preset: Preset) -> None:
+    refused: list[str] = []
+
+    def begin_another(step: Step) -> None:
+        for session in (CPU, RESUME, replace(CPU, overwrite=True)):
+            with pytest.raises(MammoprepError, match=r"Another process is writing \S+/run\.") as error:
+                trainer.train(dataset, out=tmp_path / "run", preset=small_preset, session=session)
+            refused.append(str(error.value))
+
+    run = trainer.train(dataset, out=tmp_path / "run", preset=small_preset, session=replace(CPU, on_step=begin_another))
+    assert len(refused) == 3 * 6
+    assert (run / "fold-0" / "predictions" / "panoptic.json").is_file()
+    assert not panoptic.lock_of(run).exists()
+
+
+def test_resume_refuses_other_versions_by_name(
+    dataset: Path, tmp_path: Path, small_preset: Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer.train(dataset, out=tmp_path / "run", preset=small_preset, session=CPU)
+    monkeypatch.setattr(provenance, "versions", lambda: {**checkpoint.read_run(run).versions, "torch": "99"})
+    with pytest.raises(MammoprepError, match=r"run was made with versions torch = \S+, now 99\."):
+        trainer.train(dataset, out=run, preset=small_preset, session=RESUME)
+
+
+def test_a_full_disk_is_one_line_and_resumed_without_a_trace(
+    dataset: Path, tmp_path: Path, small_preset: Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trainer.train(dataset, out=tmp_path / "whole", preset=small_preset, session=CPU)
+    genuine = panoptic.sync
+
+    def fail(path: Path) -> None:
+        if path.name == "state.pt.partial" and (path.parent / "state.pt").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        genuine(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mammoprep.panoptic.folder.sync", fail)
+        with pytest.raises(MammoprepError, match=r"No space left on device\..* --resume to go on from the last check"):
+            trainer.train(dataset, out=tmp_path / "run", preset=small_preset, session=CPU)
+    run = trainer.train(dataset, out=tmp_path / "run", preset=small_preset, session=RESUME)
+    assert (weights(run), losses(run)) == (weights(whole), losses(whole))
