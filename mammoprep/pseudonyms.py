@@ -7,8 +7,8 @@ import io
 import os
 import re
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mammoprep.errors import MammoprepError
@@ -16,24 +16,47 @@ from mammoprep.errors import MammoprepError
 
 @dataclass(frozen=True, slots=True)
 class Pseudonyms:
-    """Gives 16 hexadecimal digits of HMAC-SHA-256 for a text of some kind; without a key the text itself."""
+    """Gives 16 hexadecimal digits of HMAC-SHA-256 for a text of some kind."""
 
-    key: bytes = b""
+    key: bytes = field(repr=False)
 
     def of(self, kind: str, text: str) -> str:
         """Give what outputs say in place of a text; nothing stays nothing."""
-        if not self.key or not text:
-            return text
+        if not text:
+            return ""
         return hmac.new(self.key, f"{kind}\0{text}".encode(errors="surrogateescape"), hashlib.sha256).hexdigest()[:16]
+
+    def of_file(self, path: str) -> str:
+        """Give what outputs call a file of the raw folder, known by its POSIX path relative to it."""
+        return self.of("file", path)
 
     @property
     def fingerprint(self) -> str:
-        """Tell one key from another without giving it away; `none` without a key."""
-        return hashlib.sha256(b"fingerprint\0" + self.key).hexdigest()[:16] if self.key else "none"
+        """Tell one key from another without giving it away."""
+        return hashlib.sha256(b"fingerprint\0" + self.key).hexdigest()[:16]
+
+    def hide(self, text: str, *, root: Path, paths: Iterable[str]) -> str:
+        """Put pseudonyms in place of files and folders below `root` that a message names, whole or by a file's name."""
+        found = {form: self.of_file(path) for path in paths for form in _forms(root, path) if form in text}
+        for form in sorted(found, key=len, reverse=True):
+            text = re.sub(rf"(?<![\w.-]){re.escape(form)}(?![\w-])", found[form], text)
+        return text
 
 
-PLAIN = Pseudonyms()
-"""Every name stays what it is."""
+def _forms(root: Path, path: str) -> Iterator[str]:
+    yield from (str(root / path), str(root.resolve() / path))
+    if Path(path).suffix:  # a folder's name alone, which may be any word, is in no message
+        yield from (path, Path(path).name)
+
+
+def listed(root: Path) -> list[str]:
+    """Give all files and folders below a folder, but for hidden ones, as sorted POSIX paths relative to it."""
+    found = []
+    for place, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names = (name for name in (*folders, *files) if not name.startswith("."))
+        found += [Path(place, name).relative_to(root).as_posix() for name in names]
+    return sorted(found)
 
 
 def load_key(path: Path) -> Pseudonyms:
@@ -49,12 +72,17 @@ def load_key(path: Path) -> Pseudonyms:
     return Pseudonyms(bytes.fromhex(text))
 
 
+def throw_away() -> Pseudonyms:
+    """Give pseudonyms whose key is kept nowhere."""
+    return Pseudonyms(secrets.token_bytes(32))
+
+
 def write_links(path: Path, names: Pseudonyms, files: Iterable[str]) -> None:
     """Write a table that leads from pseudonyms back to files."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("pseudonym", "file"))
-    writer.writerows((names.of("file", name), name) for name in files)
+    writer.writerows((names.of_file(name), name) for name in files)
     _write_private(path, table.getvalue())
 
 

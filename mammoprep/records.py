@@ -94,12 +94,13 @@ class MaskFile:
     edges of JPEG all work; a file of zeros is an empty mask, one with many grey values is an image and refused.
     `source` is a POSIX path relative to the raw folder. Where a data set does not say which of several files is the
     mask, `others` are the rest of them: the first of all that can be a mask of the image is taken. A mask of another
-    size is brought to the image's.
+    size is brought to the image's. `shown` are what outputs call the files, in their order, if not by their paths.
     """
 
     source: str
     values: tuple[int, ...] = ()
     others: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -191,7 +192,8 @@ class Reader:
     pixels. What further options a data set has, `read` takes by keyword, with a text or a bool as default: they are
     options of `mammoprep convert`, of which `Annotated[type, "help"]` says more. Where the raw folder
     itself decides the classes it yields Classes once, which hold in place of `labels`. `called` gives what outputs call
-    a path of the raw folder, where the path may name a patient.
+    a path of the raw folder. `own` says that the files are the user's own, in which anything may name a patient:
+    outputs have pseudonyms unless the user says otherwise. `key` is the fingerprint of the pseudonyms' key.
     """
 
     name: str
@@ -201,3 +203,5 @@ class Reader:
     tables: Callable[[Path], tuple[Path, ...]]
     read: Callable[..., Iterator[Record | Skipped | Classes]]
     called: Callable[[str], str] = str
+    own: bool = False
+    key: str = ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mammoprep.cli import console
+from mammoprep.cli import console, pseudonyms
 from mammoprep.cli.of_readers import OfReaders
 from mammoprep.errors import MammoprepError
 
@@ -84,6 +84,8 @@ class Common:
             show_default="paper 150, adaptive 10",
         ),
     ] = None
+    pseudonymise: pseudonyms.Pseudonymise = None
+    key: pseudonyms.Key = None
     workers: Annotated[int | None, _run("Processes.", show_default="cores, capped by free memory")] = None
     cluster: Annotated[str | None, _run(console.CLUSTER_HELP, metavar="tcp://HOST:PORT")] = None
     resume: Annotated[bool, _run("Go on with an interrupted run.", "--resume")] = False
@@ -179,52 +181,36 @@ def folder(
     empty: Annotated[
         Literal["leave-out", "lesion-free"], typer.Option(help="What a named image without outlines is.")
     ] = "leave-out",
-    key: Annotated[
-        Path | None,
-        typer.Option(help="File of the key of the pseudonyms; made where it is not.", show_default="OUT.key"),
-    ] = None,
-    plain_names: Annotated[bool, typer.Option("--plain-names", help="Write patients and paths as they are.")] = False,
     *,
     common: Common,
 ) -> int:
     """Your own folder: images in any tree, with tables, masks, DICOM SEG, LabelMe, CVAT, VIA or COCO files."""
-    from mammoprep import pseudonyms
-    from mammoprep.readers import READERS, check_root
-    from mammoprep.readers.folder import keyed, write_links
+    from mammoprep.readers import READERS
 
-    check_root(READERS["folder"], raw)
-    path, names, is_new = key or out.with_name(f"{out.name}.key"), pseudonyms.PLAIN, False
-    if not (plain_names or common.dry_run):
-        for place, kind in ((raw, "RAW"), (out, "OUT")):
-            if path.resolve().is_relative_to(place.resolve()):
-                raise MammoprepError(f"The key {path} would lie in {kind}, which may be passed on. Name another place.")
-        is_new, names = not path.exists(), pseudonyms.load_key(path)
     own: dict[str, str | tuple[str, ...]] = {
         "column": tuple(column or ()),
         "classes": classes,
         "patient": patient,
         "empty": empty,
     }
-    options = common.options("data", {**own, "key": names.fingerprint})
-    try:
-        code = convert_with(keyed(names), raw, out=out, options=options, common=common)
-    except MammoprepError:
-        if is_new and not out.with_name(f"{out.name}.partial").exists():  # which --resume would go on with
-            path.unlink()
-        raise
-    if names.key:
-        links = path.with_name(f"{path.name}.csv")
-        write_links(raw, links, names)
-        console.note(f"Patients and paths are pseudonyms. {path} and {links} lead back: keep them in the house.")
-    return code
+    return convert_with(READERS["folder"], raw, out=out, options=common.options("data", own), common=common)
 
 
 def convert_with(reader: "Reader", raw: Path, *, out: Path, options: "Options", common: Common) -> int:
     """Convert, or count under --dry-run, and print the summary; give the exit code."""
-    from mammoprep import convert
+    from mammoprep.convert import pseudonymised
     from mammoprep.readers import check_root
 
     check_root(reader, raw)
+    if pseudonyms.wanted(common.pseudonymise, common.key, default=reader.own):
+        with pseudonyms.keyed(raw, out, key=common.key, dry_run=common.dry_run) as names:
+            return _convert_with(pseudonymised(reader, names), raw, out=out, options=options, common=common)
+    return _convert_with(reader, raw, out=out, options=options, common=common)
+
+
+def _convert_with(reader: "Reader", raw: Path, *, out: Path, options: "Options", common: Common) -> int:
+    from mammoprep import convert
+
     if common.dry_run:
         summary = convert.preview(reader, raw, options=options)
     else:

@@ -29,7 +29,7 @@ def read(mask: MaskFile, *, root: Path, size: tuple[int, ...]) -> tuple[Mask, di
     a share of the larger one. Raises PixelError where no file can be used.
     """
     reasons = []
-    for source in mask.sources:
+    for source, shown in zip(mask.sources, mask.shown or mask.sources, strict=True):
         try:
             values = pixels.read_values(pixels.locate(root, source))
             facts = _fit(values.shape, size)
@@ -38,7 +38,7 @@ def read(mask: MaskFile, *, root: Path, size: tuple[int, ...]) -> tuple[Mask, di
         except PixelError as error:
             reasons.append(str(error))
         else:
-            return _resize(_inside(values, mask.values), size), {"source": source, **facts}
+            return _resize(_inside(values, mask.values), size), {"source": shown, **facts}
     raise PixelError(_why(reasons))
 
 

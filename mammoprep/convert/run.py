@@ -107,7 +107,7 @@ def _header(reader: Reader, root: Path, options: Options) -> dict[str, Any]:
     header = {
         "format": panoptic.FORMAT,
         "dataset": reader.name,
-        "options": options.to_json(),
+        "options": options.to_json() | ({"key": reader.key} if reader.key else {}),
         "labels": options.labels,
         "versions": {package: version(package) for package in _DECISIVE},
         "seed": 0,  # nothing is drawn at random
@@ -152,7 +152,7 @@ def _read_tables(reader: Reader, root: Path, options: Options) -> tuple[list[Rec
             skipped.append(item)
     if len({record.image_id for record in records}) < len(records):
         raise MammoprepError(f"{root}: its tables give one image_id to two files. Correct them.")
-    records.sort(key=lambda record: (record.number, record.source))
+    records.sort(key=lambda record: (record.number, record.shown))  # the order of names would tell of them
     return records[: options.limit], skipped, classes
 
 

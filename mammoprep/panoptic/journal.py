@@ -65,7 +65,7 @@ def refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], *, where: Pa
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], *, prefix: str = "") -> Iterator[str]:
-    for key in sorted(before.keys() | now.keys()):
+    for key in sorted(before.keys() | now.keys(), key=lambda key: (key == "inputs", key)):  # the options name inputs
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
             yield from _differences(old, new, prefix=f"{prefix}{key} ")

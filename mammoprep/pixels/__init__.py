@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.pixels import dicom, picture, pixel_data
-from mammoprep.pixels.attributes import FOR_PROCESSING
-from mammoprep.pixels.dicom import Facts, read_facts
+from mammoprep.pixels.attributes import FOR_PROCESSING, WORDS
+from mammoprep.pixels.dicom import read_facts
+from mammoprep.pixels.facts import MAKERS, VIEWS, Facts
 from mammoprep.pixels.identity import Identity, identify
 from mammoprep.pixels.segmentation import Segmented, read_frames, read_segments
 from mammoprep.pixels.stored import MAX_PIXELS, MOST_BYTES, PixelError
@@ -18,7 +19,10 @@ from mammoprep.records import stays_inside
 
 __all__ = [
     "FOR_PROCESSING",
+    "MAKERS",
     "MAX_PIXELS",
+    "VIEWS",
+    "WORDS",
     "Facts",
     "Grey",
     "Identity",

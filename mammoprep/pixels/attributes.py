@@ -27,6 +27,9 @@ _MODIFIERS = {  # DICOM CID 4015, codes of SNOMED CT and of the older SNOMED RT
     "nipple in profile": ("442581004", "R-40AB3"),
 }
 
+WORDS = frozenset({FOR_PROCESSING, *_FLAGS, *_MODIFIERS})
+"""All that can be said of an image here."""
+
 
 def attributes_of(dataset: Dataset) -> tuple[str, ...]:
     """Give the words of this module that hold for an image; never words of the file."""

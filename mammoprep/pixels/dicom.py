@@ -1,6 +1,5 @@
 """A DICOM header: how the pixel data is packed, what its grey values mean, and the facts that go on."""
 
-import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -10,40 +9,14 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from mammoprep.pixels.attributes import attributes_of
 from mammoprep.pixels.elements import decimals_of, element_of, items_of, number_of, text_of, texts_of, words_of
+from mammoprep.pixels.facts import Facts, facts_of
 from mammoprep.pixels.stored import MOST_BYTES, PixelError, check_size, quietly
 from mammoprep.pixels.tones import Lut, Tones, Window
 
 _PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # its tag in either byte order
 _UNDEFINED = 0xFFFFFFFF
 _DEFLATED = DeflatedExplicitVRLittleEndian.encode("ascii")
-_VIEWS = {  # DICOM CID 4014, codes of SNOMED CT and of the older SNOMED RT
-    "CC": ("399162004", "R-10242"),
-    "MLO": ("399368009", "R-10226"),
-    "ML": ("399260004", "R-10224"),
-    "LM": ("399352003", "R-10228"),
-    "LMO": ("399099002", "R-10230"),
-    "XCCL": ("399192008", "R-1024A"),
-    "XCCM": ("399101009", "R-1024B"),
-    "FB": ("399196006", "R-10244"),
-    "SIO": ("399188001", "R-102D0"),
-    "ISO": ("441555000", "R-40AAA"),
-}
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the header says of the image, "" or None where it does not. The spacing is that of the rows.
-
-    `attributes` are those of `attributes.py`, never the file's own words.
-    """
-
-    manufacturer: str = ""
-    pixel_spacing_mm: float | None = None
-    laterality: str = ""
-    view: str = ""
-    attributes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +69,7 @@ def parse(data: bytes) -> Header:
             _check_inflated(data)
             dataset = dcmread(BytesIO(data), force=True)
             frame = _frame(dataset, data)
-            return Header(frame, _tones(dataset, frame), _facts(dataset))
+            return Header(frame, _tones(dataset, frame), facts_of(dataset))
         except PixelError:
             raise
         except Exception:  # pydicom lets through whatever a broken file makes it trip over, with the value in the text
@@ -107,7 +80,7 @@ def read_facts(path: Path) -> Facts:
     """Read what a DICOM file's header says of the image, without its pixels. Raises PixelError for what is none."""
     with quietly():
         try:
-            return _facts(dcmread(path, stop_before_pixels=True))
+            return facts_of(dcmread(path, stop_before_pixels=True))
         except Exception:  # as in parse
             raise PixelError("the DICOM header is damaged or cut off, or the file is not DICOM") from None
 
@@ -223,29 +196,3 @@ def _lut(item: Dataset) -> Lut:
     first = words[1] - 2**16 if descriptor.VR == "SS" and words[1] >= 2**15 else words[1]
     data = entries.value if entries and entries.value else b""
     return Lut(words[0] or 2**16, first, words[2], data, descriptor.is_little_endian)
-
-
-def _facts(dataset: Dataset) -> Facts:
-    laterality = text_of(dataset, "ImageLaterality") or text_of(dataset, "Laterality") or _oriented(dataset)
-    spacing = decimals_of(dataset, "ImagerPixelSpacing") or decimals_of(dataset, "PixelSpacing")
-    return Facts(
-        manufacturer=text_of(dataset, "Manufacturer"),
-        pixel_spacing_mm=spacing[0] if spacing and math.isfinite(spacing[0]) and spacing[0] > 0 else None,
-        laterality=laterality[:1].upper() if laterality[:1].upper() in ("L", "R") else "",
-        view=text_of(dataset, "ViewPosition").upper() or _coded_view(dataset),
-        attributes=attributes_of(dataset),
-    )
-
-
-def _oriented(dataset: Dataset) -> str:
-    """Give the side that the orientation tells: rows run away from the chest wall, columns to the body's midline.
-
-    Columns that run to the right (of CC views R, of MLO views FR) show a left breast (PS3.3 C.7.6.1.1.1).
-    """
-    rows, columns = (*texts_of(dataset, "PatientOrientation"), "", "")[:2]
-    return {("A", "R"): "L", ("P", "L"): "R"}.get((rows[:1].upper(), columns[-1:].upper()), "")
-
-
-def _coded_view(dataset: Dataset) -> str:
-    codes = [text_of(item, "CodeValue") for item in items_of(dataset, "ViewCodeSequence")]
-    return next((view for view, known in _VIEWS.items() if codes and codes[0] in known), "")

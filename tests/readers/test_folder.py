@@ -13,10 +13,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from mammoprep import panoptic
-from mammoprep.convert import Options, Work, convert
+from mammoprep.convert import Options, Work, convert, pseudonymised
 from mammoprep.errors import MammoprepError
 from mammoprep.phantom import folder as phantom
-from mammoprep.pseudonyms import Pseudonyms, load_key
+from mammoprep.pseudonyms import Pseudonyms, listed, load_key, write_links
 from mammoprep.readers import cdd_cesm, folder
 from mammoprep.records import Box, Classes, MaskFile, Polygon, Record, Skipped
 
@@ -317,11 +317,6 @@ def test_a_wrong_choice_is_one_line(tmp_path, options, text):
         read(tmp_path, **options)
 
 
-def test_another_key_than_the_options_name_is_refused(tmp_path):
-    with pytest.raises(MammoprepError, match="The key is not the one"):
-        read(tmp_path, key="0123456789abcdef")
-
-
 SECRETS = ("Roe", "Jane", "MRN-77", "1.2.3.4", "acc-91", "ward7", "mrs-x", "free text")
 
 
@@ -343,8 +338,8 @@ def hospital(tmp_path):
 
 
 def test_no_name_comes_out(hospital, tmp_path):
-    options = Options(labels="data", reader={"key": KEYED.fingerprint})
-    summary = convert(folder.keyed(KEYED), hospital, out=tmp_path / "out", options=options, work=Work(workers=1))
+    reader, options = pseudonymised(folder.READER, KEYED), Options(labels="data")
+    summary = convert(reader, hospital, out=tmp_path / "out", options=options, work=Work(workers=1))
 
     assert (summary.images, summary.patients, summary.findings) == (2, 1, {"cyst": 1, "lesion": 1})
     for path in (tmp_path / "out").rglob("*"):
@@ -353,8 +348,9 @@ def test_no_name_comes_out(hospital, tmp_path):
 
 
 def test_pseudonyms_are_those_of_the_key_and_lead_back(hospital, tmp_path):
-    records = [item for item in folder.keyed(KEYED).read(hospital, key=KEYED.fingerprint) if isinstance(item, Record)]
-    folder.write_links(hospital, tmp_path / "links.csv", KEYED)
+    items = list(pseudonymised(folder.READER, KEYED).read(hospital))
+    records = [item for item in items if isinstance(item, Record)]
+    write_links(tmp_path / "links.csv", KEYED, listed(hospital))
 
     with (tmp_path / "links.csv").open(newline="") as file:
         back = {row["pseudonym"]: row["file"] for row in csv.DictReader(file)}
@@ -493,7 +489,7 @@ def test_a_file_name_that_is_no_utf_8_has_a_pseudonym_too(tmp_path):
     root = image(tmp_path / "raw", "a.png")
     name = b"m\xfcller.png".decode(errors="surrogateescape")
     (root / "a.png").rename(root / name)
-    folder.write_links(root, tmp_path / "links.csv", KEYED)
+    write_links(tmp_path / "links.csv", KEYED, listed(root))
 
     assert (
         tmp_path / "links.csv"

@@ -23,7 +23,8 @@ Patients  The table's column; else `--patient REGEX`, whose first group is looke
           PatientID of the DICOM header. An image whose patient none of them gives is skipped: folds would leak.
 Quirks    Paths, patients and studies never appear in outputs as they are: keyed hashes stand for them. The key is made
           beside OUT (`OUT.key`, or `--key FILE`) with a table that leads back (`OUT.key.csv`): keep both in the house.
-          `--plain-names` leaves names as they are. Annotators' free text (attributes, descriptions) is not taken over.
+          `--no-pseudonymise` leaves names as they are. Annotators' free text (attributes, descriptions) is not taken
+          over; class names are, also where a folder of masks gives them.
           A polygon's holes exist only in masks; several polygons of one COCO annotation are united. Pixel (0, 0) covers
           [0, 1) x [0, 1).
 Citation  Your own.
@@ -31,15 +32,12 @@ Citation  Your own.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from mammoprep import pseudonyms
 from mammoprep.errors import MammoprepError, UnknownNameError
-from mammoprep.exports.files import image_ids, patient_of, patient_pattern, walk
-from mammoprep.pseudonyms import PLAIN, Pseudonyms
-from mammoprep.readers.folder.gather import Found, gather, is_table, survey
+from mammoprep.exports.files import image_ids, patient_of, patient_pattern
+from mammoprep.readers.folder.gather import Found, gather, survey
 from mammoprep.readers.folder.table import COLUMNS, is_yes
 from mammoprep.records import Classes, Finding, Reader, Record, Skipped
 
@@ -63,45 +61,37 @@ def read(
     classes: str = "",
     patient: str = "",
     empty: str = "leave-out",
-    key: str = PLAIN.fingerprint,
-    names: Pseudonyms = PLAIN,
 ) -> Iterator[Record | Skipped | Classes]:
-    """Yield one Record an image that annotations name, a Skipped for whatever belongs to none, and the Classes.
-
-    `key` is the fingerprint of the key of `names`, for the manifest.
-    """
+    """Yield one Record an image that annotations name, a Skipped for whatever belongs to none, and the Classes."""
     if labels not in LABELS:
         raise UnknownNameError(labels, kind="label scheme", known=LABELS)
     if empty not in EMPTY:
         raise UnknownNameError(empty, kind="--empty", known=EMPTY)
-    if key != names.fingerprint:
-        raise MammoprepError("The key is not the one that the options name. Bind it with `folder.keyed`.")
     pattern, named = patient_pattern(patient), _named(column)
-    found, skipped = gather(root, named=named, names=names)
+    found, skipped = gather(root, named=named)
     yield from skipped
     known = _known(classes, found.values())
     yield Classes(tuple(known.values()))
     ids = image_ids(found)
     for source, image in sorted(found.items()):
-        shown = names.of("file", source)
         free = image.lesion_free(otherwise=empty == "lesion-free")
         if free is None:
-            yield Skipped(shown, "selection", "no outline, and nothing says lesion-free; --empty lesion-free says it")
+            yield Skipped(source, "selection", "no outline, and nothing says lesion-free; --empty lesion-free says it")
             continue
         if image.outlined and not image.findings:
-            yield Skipped(shown, "selection", "none of its outlines can be used")
+            yield Skipped(source, "selection", "none of its outlines can be used")
             continue
         who = image.facts.get("patient") or patient_of(pattern, source) or image.patient_id
         if not who:
-            yield Skipped(shown, "image", f"no patient is known: {image.why or 'name a column, or say --patient'}")
+            yield Skipped(source, "image", f"no patient is known: {image.why or 'name a column, or say --patient'}")
             continue
         if image.outlined and image.facts.get("lesion_free") and is_yes(image.facts["lesion_free"]):
-            yield Skipped(shown, "table", "called lesion-free, yet outlined: the outlines hold")
+            yield Skipped(source, "table", "called lesion-free, yet outlined: the outlines hold")
         yield Record(
             source=source,
-            image_id=shown if names.key else ids[source],
-            patient_id=names.of("patient", who),
-            study_id=names.of("study", image.facts.get("study") or image.study_uid),
+            image_id=ids[source],
+            patient_id=who,
+            study_id=image.facts.get("study") or image.study_uid,
             laterality=_LATERALITIES.get(image.facts.get("laterality", "").upper(), ""),
             view=image.facts.get("view", "").upper(),
             density=_density(image.facts.get("density", "")),
@@ -109,7 +99,6 @@ def read(
             lesion_free=free,
             size=image.size,
             findings=tuple(_labelled(finding, known) for finding in image.findings),
-            given={"source": shown} if names.key else {},
         )
 
 
@@ -143,19 +132,6 @@ def _density(cell: str) -> str:
     return letter if letter in {"A", "B", "C", "D"} else ""
 
 
-def write_links(root: Path, path: Path, names: Pseudonyms) -> None:
-    """Write the table that leads from the pseudonyms in outputs back to the files of a raw folder."""
-    pseudonyms.write_links(path, names, walk(root)[0])
-
-
-def _called(path: str, *, names: Pseudonyms) -> str:
-    """Give what outputs call a file: tables, of which a folder has few, keep their names."""
-    return path if is_table(path) else names.of("file", path)
-
-
-def keyed(names: Pseudonyms) -> Reader:
-    """Give the reader in whose outputs pseudonyms stand for patients, studies and paths."""
-    return replace(READER, read=partial(read, names=names), called=partial(_called, names=names))
-
-
-READER = Reader(name="folder", title="a folder of your own", labels=LABELS, markers=(), tables=tables, read=read)
+READER = Reader(
+    name="folder", title="a folder of your own", labels=LABELS, markers=(), tables=tables, read=read, own=True
+)

@@ -11,7 +11,6 @@ from mammoprep import exports
 from mammoprep.exports import Entry, Files
 from mammoprep.exports.files import walk
 from mammoprep.exports.formats import ENDINGS as EXPORTS
-from mammoprep.pseudonyms import Pseudonyms
 from mammoprep.readers.folder import masks, table
 from mammoprep.records import Finding, MaskFile, SegmentFrames, Skipped, Stage
 
@@ -133,14 +132,14 @@ def _header_as_of(path: Path, _time: int, _size: int) -> "Identity | str":
         return str(error)
 
 
-def gather(root: Path, *, named: Mapping[str, str], names: Pseudonyms) -> tuple[dict[str, Found], list[Skipped]]:
+def gather(root: Path, *, named: Mapping[str, str]) -> tuple[dict[str, Found], list[Skipped]]:
     """Give what the annotations say by image, and what cannot be used of them; images that none names are listed."""
     files = survey(root)
     images, pictures = Files(files.images), Files((*files.images, *files.masks))
     found: dict[str, Found] = {}
     skipped: list[Skipped] = []
     used: set[str] = set()
-    for item in _entries(root, files, named=named, names=names):
+    for item in _entries(root, files, named=named):
         if isinstance(item, Skipped):
             skipped.append(item)
             continue
@@ -153,18 +152,18 @@ def gather(root: Path, *, named: Mapping[str, str], names: Pseudonyms) -> tuple[
         findings = []
         for finding in entry.findings:
             try:
-                findings.append(_with_mask(finding, pictures, names))
+                findings.append(_with_mask(finding, pictures))
             except LookupError as error:
                 skipped.append(Skipped(finding.source, "finding", f"the mask: {error.args[0]}"))
         used |= {finding.shape.source for finding in findings if isinstance(finding.shape, MaskFile)}
         skipped += _add(found.setdefault(source, _blank(files.headers.get(source))), entry, findings)
     for path in files.masks:
         if path not in used:
-            skipped += _add_mask(path, images, found, files.headers, names)
+            skipped += _add_mask(path, images, found, files.headers)
     by_uid = {header.sop_uid: path for path, header in files.headers.items() if not isinstance(header, str)}
     for path in files.segmentations:
-        skipped += _add_segments(root, path, by_uid, found, files.headers, names)
-    skipped += _left_over(files, {*found, *used}, names)
+        skipped += _add_segments(root, path, by_uid, found, files.headers)
+    skipped += _left_over(files, {*found, *used})
     return found, skipped
 
 
@@ -180,7 +179,7 @@ def _find(images: Files, candidates: Sequence[str], folder: str) -> str:
 
 
 def _entries(
-    root: Path, files: Survey, *, named: Mapping[str, str], names: Pseudonyms
+    root: Path, files: Survey, *, named: Mapping[str, str]
 ) -> Iterator[tuple[Entry, str, tuple[str, ...]] | Skipped]:
     """Yield what every annotation file says, the folder it lies in, and what else its image may be called."""
     loaded = table.load_all([root / path for path in files.tables], named=named)
@@ -189,18 +188,17 @@ def _entries(
             yield item if isinstance(item, Skipped) else (item, "", ())
     for path in files.exports:
         folder, stem = dirname(path), splitext(basename(path))[0]
-        for item in exports.read(root / path, name=names.of("file", path)):
+        for item in exports.read(root / path, name=path):
             # LabelMe's file has the image's name, also where the path in it is that of another machine.
-            alone = isinstance(item, Entry) and item.where == names.of("file", path)
+            alone = isinstance(item, Entry) and item.where == path
             yield item if isinstance(item, Skipped) else (item, folder, (stem,) if alone else ())
 
 
-def _with_mask(finding: Finding, pictures: Files, names: Pseudonyms) -> Finding:
+def _with_mask(finding: Finding, pictures: Files) -> Finding:
     """Find the file of a mask that a table names."""
     if not isinstance(finding.shape, MaskFile):
         return finding
-    mask = replace(finding.shape, source=pictures.find(finding.shape.source))
-    return replace(finding, shape=mask, made={"mask_file": {"source": names.of("file", mask.source)}})
+    return replace(finding, shape=replace(finding.shape, source=pictures.find(finding.shape.source)))
 
 
 def _blank(header: "Identity | str | None") -> Found:
@@ -224,16 +222,15 @@ def _add(image: Found, entry: Entry, findings: Sequence[Finding]) -> Iterator[Sk
 
 
 def _add_mask(
-    path: str, images: Files, found: dict[str, Found], headers: "Mapping[str, Identity | str]", names: Pseudonyms
+    path: str, images: Files, found: dict[str, Found], headers: "Mapping[str, Identity | str]"
 ) -> list[Skipped]:
-    where = names.of("file", path)
     try:
         source, label = masks.match(path, images)
     except LookupError as error:
-        return [Skipped(where, "image", f"a mask: {error.args[0]}")]
-    finding = Finding(MaskFile(path), label, where, {"shape": "mask"}, made={"mask_file": {"source": where}})
+        return [Skipped(path, "image", f"a mask: {error.args[0]}")]
+    finding = Finding(MaskFile(path), label, path, {"shape": "mask"})
     image = found.setdefault(source, _blank(headers.get(source)))
-    return list(_add(image, Entry(source, where, (finding,)), [finding]))
+    return list(_add(image, Entry(source, path, (finding,)), [finding]))
 
 
 def _add_segments(
@@ -242,18 +239,16 @@ def _add_segments(
     by_uid: Mapping[str, str],
     found: dict[str, Found],
     headers: "Mapping[str, Identity | str]",
-    names: Pseudonyms,
 ) -> Iterator[Skipped]:
     from mammoprep.pixels import PixelError, read_segments
 
-    name = names.of("file", path)
     try:
         segments = read_segments(root / path)
     except PixelError as error:
-        yield Skipped(name, "image", str(error))
+        yield Skipped(path, "image", str(error))
         return
     for segment in segments:
-        where, source = f"{name} segment {segment.number}", by_uid.get(segment.sop_uid)
+        where, source = f"{path} segment {segment.number}", by_uid.get(segment.sop_uid)
         if source is None or source == path:
             yield Skipped(where, "image", "a DICOM SEG of an image that is not in the folder")
             continue
@@ -263,10 +258,10 @@ def _add_segments(
         )
 
 
-def _left_over(files: Survey, used: set[str], names: Pseudonyms) -> list[Skipped]:
+def _left_over(files: Survey, used: set[str]) -> list[Skipped]:
     reasons: dict[str, tuple[Stage, str]] = {
         path: ("selection", "no annotation names the image") for path in files.images if path not in used
     }
     reasons |= dict.fromkeys(files.others, ("table", "neither an image nor an annotation file that is read"))
     reasons |= dict.fromkeys(files.links, ("image", "a link that leaves the raw folder"))
-    return [Skipped(names.of("file", path), stage, reason) for path, (stage, reason) in sorted(reasons.items())]
+    return [Skipped(path, stage, reason) for path, (stage, reason) in sorted(reasons.items())]
