@@ -27,6 +27,11 @@ class Row:
     where: str
     cells: Mapping[str, str]
 
+    @property
+    def place(self) -> str:
+        """Say where it stands in its file, which a message may not be allowed to name."""
+        return f"row {self.where.rpartition(' ')[2]}"
+
     def __getitem__(self, column: str) -> str:
         """Give a cell by the column's expected name; an optional column that is absent gives "" in every row."""
         return self.cells[column]
@@ -69,6 +74,14 @@ def files(folder: Path | None, *endings: str) -> list[Path]:
     return sorted(found)
 
 
+def inside(root: Path, paths: Sequence[Path]) -> Sequence[Path]:
+    """Give the annotation files of a raw folder; one that is a link out of it is refused."""
+    for path in paths:
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise MammoprepError(f"{path} is a link that leaves the raw folder. Put the file itself there.")
+    return paths
+
+
 def load(path: Path, *, columns: Sequence[str], optional: Sequence[str] = (), sheet: str = "") -> Table:
     """Read the named columns of a CSV, XLSX or XLS file (told apart by content); of a workbook, the sheet `sheet`.
 
@@ -109,7 +122,7 @@ def keyed(
         if name is None:
             yield Skipped(row.where, "table", otherwise)
         elif name in found:
-            yield Skipped(row.where, "table", f"the row is about the same as {found[name].where}, which holds")
+            yield Skipped(row.where, "table", f"the row is about the same as {found[name].place}, which holds")
         else:
             found[name] = row
     return found
@@ -141,11 +154,16 @@ def _check_columns(path: Path, header: Sequence[str], columns: Iterable[str]) ->
     missing = [column for column in columns if _place(header, column) is None]
     if not missing:
         return
-    near = get_close_matches(missing[0], header, n=1, cutoff=0) or [""]
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     raise MammoprepError(
-        f"{path} has no column {missing[0]!r}{more}; the nearest is {near[0][:60]!r}. Use the table as it was released."
+        f"{path} has no column {missing[0]!r}{more}{nearest(missing[0], header)}. Use the table as it was released."
     )
+
+
+def nearest(name: str, found: Sequence[str]) -> str:
+    """Name what is found in a file and nearly what was looked for; anything else in a file may name a patient."""
+    near = get_close_matches(name, found, n=1)
+    return f"; the nearest is {near[0][:60]!r}" if near else ""
 
 
 def _table(file: str, lines: Iterable[_Line], *, places: Mapping[str, int | None], width: int) -> Table:
@@ -244,10 +262,11 @@ def _sheet(names: Sequence[str], wanted: str) -> str:
 
 
 def _refuse_sheets(path: Path, names: Sequence[str], wanted: str) -> NoReturn:
-    listed = ", ".join(names)
     if not wanted:
-        raise MammoprepError(f"{path} has the sheets {listed}. Save the one that is meant as a file of its own.")
-    raise MammoprepError(f"{path} has no sheet {wanted!r} among {listed}. Use the workbook as released.")
+        raise MammoprepError(f"{path} has {len(names)} sheets. Save the one that is meant as a file of its own.")
+    raise MammoprepError(
+        f"{path} has no sheet {wanted!r} among {len(names)}{nearest(wanted, names)}. Use the workbook as released."
+    )
 
 
 def _text(cell: object) -> str:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mammoprep import panoptic, pixels
+from mammoprep import panoptic, pixels, tables
 from mammoprep.convert import dataset, mask_file, summary, workers
 from mammoprep.convert.case import Case, Job, no_class
 from mammoprep.convert.options import Options, Work
@@ -102,7 +102,7 @@ def _header(reader: Reader, root: Path, options: Options) -> dict[str, Any]:
         raise UnknownNameError(options.labels, kind=f"label scheme of {reader.title}", known=reader.labels)
     if not root.is_dir():
         raise MissingFileError(root, hint=f"Name the raw folder of {reader.title}.")
-    paths = {path.relative_to(root).as_posix(): path for path in reader.tables(root)}
+    paths = {path.relative_to(root).as_posix(): path for path in tables.inside(root, reader.tables(root))}
     inputs = {reader.called(name): panoptic.file_hash(path) for name, path in sorted(paths.items())}
     header = {
         "format": panoptic.FORMAT,

@@ -9,7 +9,7 @@ from math import cos, hypot, inf, sin
 from pathlib import Path
 from typing import cast, get_args
 
-from mammoprep import panoptic, parallel, pixels
+from mammoprep import panoptic, parallel, pixels, tables
 from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
 from mammoprep.inventory.counts import Extent, Inventory, Lesion, Look, count
 from mammoprep.parallel import ONE, Workers
@@ -51,6 +51,7 @@ def inspect(
     scheme = labels or next(iter(reader.labels))
     if scheme not in reader.labels:
         raise UnknownNameError(scheme, kind=f"label scheme of {reader.title}", known=reader.labels)
+    tables.inside(source, reader.tables(source))
     items = list(reader.read(source, labels=scheme))
     records = sorted((item for item in items if isinstance(item, Record)), key=lambda record: record.source)
     skipped = [item for item in items if isinstance(item, Skipped)]
@@ -106,15 +107,11 @@ def _look(record: Record, *, root: Path, labels: str, read_pixels: bool) -> tupl
         lesion_free=record.lesion_free,
         lesions=tuple(Lesion(each.label, extent(each.shape)) for each in record.findings if each.label is not None),
     )
-    path = root / record.source
-    if not path.is_file():
-        return look, [*skipped, Skipped(record.source, "image", NOT_THERE)]
-    if read_pixels:
-        try:
-            return _with_file(look, record, path), skipped
-        except PixelError as error:
-            skipped.append(Skipped(record.source, "image", str(error)))
-    return look, skipped
+    try:
+        path = pixels.locate(root, record.source)
+        return _with_file(look, record, path) if read_pixels else look, skipped
+    except PixelError as error:
+        return look, [*skipped, Skipped(record.source, "image", str(error))]
 
 
 def _with_file(look: Look, record: Record, path: Path) -> Look:

@@ -50,12 +50,14 @@ class Grey:
 
 
 def locate(root: Path, source: str) -> Path:
-    """Give the path of a raw folder's file; PixelError where it is not there, or `source` climbs out of the folder."""
+    """Give the path of a raw folder's file; PixelError where it is not there, or leaves the folder, be it by a link."""
     if not stays_inside(source):
         raise PixelError("the path leaves the raw folder")
     path = root / source
     if not path.is_file():
         raise PixelError("the file is not there")
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise PixelError("a link that leaves the raw folder")
     return path
 
 

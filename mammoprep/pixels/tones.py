@@ -132,8 +132,7 @@ def _select(choice: str, tones: Tones) -> Window | Lut | None:
     named = {window.name.casefold(): window for window in reversed(tones.windows) if window.name}
     options: dict[str, Window | Lut] = {**named, **numbered, **luts}
     if text not in options:
-        shown = [f"{i} ({window.name})" if window.name else i for i, window in numbered.items()]
-        raise PixelError(f"there is no window {choice!r}; there are {', '.join(['auto', 'full', *shown, *luts])}")
+        raise PixelError(f"there is no window {choice!r}; there are {', '.join(['auto', 'full', *numbered, *luts])}")
     return options[text]
 
 

@@ -29,6 +29,7 @@ from mammoprep.tables import Row, files, find, keyed, load, number
 
 TABLES = ("CMMD_clinicaldata_revision.xlsx", "CMMD_clinicaldata_revision.csv")
 LABELS = {"pathology": ("benign", "malignant")}
+KINDS = ("benign", "malignant")
 MISSING_ROWS = ("unknown", "normal")
 
 _PATIENT = re.compile(r"D[12]-\d{4}", re.IGNORECASE)
@@ -82,7 +83,8 @@ def read(
         yield _numbered(made, ids) if isinstance(made, Record) else made
     for side, row in sides.items():
         if number(row["number"]) != found[side]:
-            reason = f"the row says {row['number'] or 'no number of'} images of this side, {found[side]} are there"
+            said = f"{number(row['number']) or 0:g} images" if number(row["number"]) else "no number of images"
+            reason = f"the row says {said} of this side, {found[side]} are there"
             yield Skipped(row.where, "table", reason)
 
 
@@ -109,7 +111,7 @@ def _images(root: Path) -> Iterator[_Image | Skipped]:
             yield Skipped(place.as_posix(), "table", "the file is in no folder named like D1-0001")
             continue
         try:
-            facts = pixels.read_facts(path)
+            facts = pixels.read_facts(pixels.locate(root, place.as_posix()))
         except pixels.PixelError as error:
             yield Skipped(place.as_posix(), "image", str(error))
             continue
@@ -121,7 +123,8 @@ def _images(root: Path) -> Iterator[_Image | Skipped]:
 
 def _record(image: _Image, *, row: Row | None, known: bool, missing: str) -> Record | Skipped:
     if row is not None:
-        return Skipped(image.source, "selection", f"{row['classification'].lower()} side, without outlines")
+        kind = row["classification"].lower()
+        return Skipped(image.source, "selection", f"{kind if kind in KINDS else 'other'} side, without outlines")
     if not known:
         return Skipped(image.source, "table", "the table has no row of the patient")
     if missing == "unknown":

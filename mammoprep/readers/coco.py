@@ -209,6 +209,8 @@ def _add_segments(
 ) -> None:
     source = f"{folder}/{annotation['file_name']}"
     for info in annotation["segments_info"]:
+        if info["category_id"] not in categories:
+            raise MammoprepError(f"{where} has a segment of a category that the file does not list. Write it again.")
         category, segment = categories[info["category_id"]], PanopticSegment(source, int(info["id"]))
         label = str(category["name"])
         if category["isthing"]:

@@ -111,7 +111,7 @@ def _by_name(root: Path, *endings: str) -> Generator[Skipped, None, dict[str, st
     for path in files(root, *endings):
         source = path.relative_to(root).as_posix()
         if found.setdefault(path.name.lower(), source) != source:
-            yield Skipped(source, "table", f"its name is that of {found[path.name.lower()]}, which holds")
+            yield Skipped(source, "table", "its name is that of an earlier file, which holds")
     return found
 
 

@@ -177,7 +177,7 @@ def _regions(path: Path | None) -> _Regions:
             (f"{path.parent.name}/{path.name} ROI {place}", dict(region)) for place, region in enumerate(found, start=1)
         ]
     except (ExpatError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError):
-        raise ValueError(f"its outlines, {path.name}, are no property list with Images and ROIs") from None
+        raise ValueError("its outlines are no property list with Images and ROIs") from None
 
 
 def _findings(lesions: _Regions, *, row: Row, labels: str) -> Iterator[Finding | Skipped]:

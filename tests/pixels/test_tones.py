@@ -215,7 +215,7 @@ def test_a_window_is_chosen_by_place_name_or_value(choice, expected):
 
 @pytest.mark.parametrize("choice", ["4", "lut:3", "bright"])
 def test_a_choice_that_the_file_does_not_have_names_those_it_has(choice):
-    with pytest.raises(PixelError, match=r"auto, full, 1 \(Current\), 2 \(STANDARD\), 3 \(standard\), lut:1, lut:2$"):
+    with pytest.raises(PixelError, match=r"auto, full, 1, 2, 3, lut:1, lut:2$"):
         greys([1], CHOICES, window=choice)
 
 

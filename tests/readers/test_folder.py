@@ -110,7 +110,11 @@ def test_columns_can_be_named(tmp_path):
 @pytest.mark.parametrize(
     ("column", "text"),
     [
-        (("patient=PatID",), "--column patient=PatID: no table has that column. Known: filename, patient_id"),
+        (("patient=PatID",), "--column patient=PatID: no table has that column. See their first lines."),
+        (
+            ("patient=patients_id",),
+            "--column patient=patients_id: no table has that column; the nearest is",
+        ),
         (("patent=filename",), "There is no --column 'patent'. Did you mean 'patient'?"),
         (("patient",), "--column patient is not WHAT=NAME. WHAT is one of image, patient"),
     ],
@@ -462,7 +466,7 @@ def test_a_workbook_of_several_sheets_is_one_line(tmp_path):
     book.create_sheet("second").append(("image",))
     book.save(tmp_path / "who.xlsx")
 
-    with pytest.raises(MammoprepError, match="has the sheets Sheet, second. Save the one that is meant"):
+    with pytest.raises(MammoprepError, match="has 2 sheets. Save the one that is meant"):
         read(image(tmp_path, "a.png"))
 
 

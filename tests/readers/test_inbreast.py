@@ -144,7 +144,7 @@ def test_an_outline_file_that_is_no_property_list_of_outlines_costs_the_image(tm
 
     assert records == []
     assert [(item.source, item.stage) for item in skipped] == [(DICOM, "image")]
-    assert f"{NUMBER}.xml, are no property list" in skipped[0].reason
+    assert "its outlines are no property list" in skipped[0].reason
 
 
 @pytest.mark.parametrize(("grade", "free"), [("1", True), ("2", False), ("4b", False)])

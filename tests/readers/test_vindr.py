@@ -112,7 +112,7 @@ def test_an_unknown_finding_name_is_listed_and_the_box_stays(tmp_path):
     (record,), skipped = read(tmp_path, {"finding_categories": "['Mass', 'Wart']"}, labels="finding")
 
     assert [(item.source, item.reason) for item in skipped] == [
-        ("finding_annotations.csv row 2", "unknown finding name 'Wart'")
+        ("finding_annotations.csv row 2", "a finding name that is not one of the release's")
     ]
     assert record.findings[0].label == "Mass"
 

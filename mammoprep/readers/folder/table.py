@@ -7,7 +7,7 @@ from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep.exports import Entry
 from mammoprep.exports.via import label_of, load_cell, shape_of
 from mammoprep.records import Box, Finding, MaskFile, Outline, Skipped
-from mammoprep.tables import Row, Table, load, number
+from mammoprep.tables import Row, Table, load, nearest, number
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "image_id", "filename", "file", "path", "image_path", "image_name", "file_path", "dicom"),
@@ -50,8 +50,8 @@ def load_all(paths: Sequence[Path], *, named: Mapping[str, str]) -> tuple[Table,
     tables = tuple(load(path, columns=(), optional=(*every, *named.values())) for path in paths)
     for what, name in named.items():
         if not any(table.has(name) for table in tables):
-            known = ", ".join(name for table in tables for name in table.header if name)
-            raise MammoprepError(f"--column {what}={name}: no table has that column. Known: {known[:300] or 'none'}.")
+            near = nearest(name, [each for table in tables for each in table.header])
+            raise MammoprepError(f"--column {what}={name}: no table has that column{near}. See their first lines.")
     return tables
 
 
