@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mammoprep.cli import console
+from mammoprep.cli import console, pseudonyms
 from mammoprep.cli.extra import require_model
 from mammoprep.cli.train import Device, parse_weights
 from mammoprep.errors import MammoprepError, MissingFileError
 
 if TYPE_CHECKING:
+    from mammoprep.pseudonyms import Pseudonyms
     from mammoprep_model.checkpoint import RunConfig
     from mammoprep_model.data import Picture
     from mammoprep_model.dicom_seg import Algorithm
@@ -54,6 +56,8 @@ def predict(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the predictions in OUT.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help=console.VERIFY_HELP)] = False,
+    pseudonymise: pseudonyms.Pseudonymise = None,
+    key: pseudonyms.Key = None,
     json: console.Json = False,
 ) -> None:
     """Write panoptic maps, instances with scores, semantic maps and heat maps.
@@ -61,7 +65,8 @@ def predict(
     Images of a DATASET are predicted at their stored resolution, on which they are scored; loose files at a long side
     of at most 1024 pixels. With --tiles or --flip the lesions of all views of an image are joined where their masks
     agree (IoU 1/2 where views overlap); masks and class probabilities are averaged, and a view that sees the place but
-    no lesion counts as 0.
+    no lesion counts as 0. A hospital's files are named after patients: loose files get pseudonyms, with one key those
+    that `convert folder` gave them.
     """
     require_model()
     from mammoprep import panoptic
@@ -69,28 +74,28 @@ def predict(
 
     existing = console.existing(resume=resume, overwrite=overwrite)
     saved = checkpoint.read_run(run)
-    pictures, files = _pictures(source, config=saved, native=native or dicom_seg)
-    segs = _Segs(run, source, files, config=saved) if dicom_seg else None
-    config = replace(saved, device=str(checkpoint.pick_device(device)))
-    options = inference.Options(
-        batch_size=batch_size,
-        existing=existing,
-        tiles=tiles,
-        flip=flip,
-        verify=verify,
-        facts=_facts(run, source, native=native, dicom_seg=dicom_seg),
-        on_estimate=(lambda seconds: _note_time(seconds, len(pictures))) if config.device == "cpu" else None,
-        also=segs,
-    )
-    if resume and predictions.is_complete(out, pictures, header=options.header(config), verify=verify):
-        console.note(f"{out} was complete already.")
-    else:
-        panoptic.check_free(out, existing=existing)
-        _note_scale(tiles, config=saved)
-        network, config = checkpoint.load(
-            run, weights=parse_weights(weights or [], saved.preset.model.parts), device=device
+    with _names(source, out, pseudonymise, key) as names:
+        pictures, files = _pictures(source, config=saved, native=native or dicom_seg, names=names)
+        segs = _Segs(run, source, files, config=saved) if dicom_seg else None
+        config = replace(saved, device=str(checkpoint.pick_device(device)))
+        options = inference.Options(
+            batch_size=batch_size,
+            existing=existing,
+            tiles=tiles,
+            flip=flip,
+            verify=verify,
+            facts=_facts(run, source, native=native, dicom_seg=dicom_seg),
+            on_estimate=(lambda seconds: _note_time(seconds, len(pictures))) if config.device == "cpu" else None,
+            also=segs,
         )
-        _run(network, pictures, out=out, config=config, options=options)
+        if resume and predictions.is_complete(out, pictures, header=options.header(config), verify=verify):
+            console.note(f"{out} was complete already.")
+        else:
+            panoptic.check_free(out, existing=existing)
+            _note_scale(tiles, config=saved)
+            places = parse_weights(weights or [], saved.preset.model.parts)
+            network, config = checkpoint.load(run, weights=places, device=device)
+            _run(network, pictures, out=out, config=config, options=options)
     _report(out, images=len(pictures), segs=segs, json=json)
 
 
@@ -131,6 +136,18 @@ def _facts(run: Path, source: Path, *, native: bool, dicom_seg: bool) -> dict[st
         "native": native or dicom_seg,
         "dicom_seg": dicom_seg,
     }
+
+
+def _names(
+    source: Path, out: Path, asked: bool | None, key: Path | None
+) -> "AbstractContextManager[Pseudonyms | None]":
+    """Give pseudonyms for loose files, unless they are not wanted; a DATASET's names are what they are."""
+    if (source / "panoptic.json").is_file():
+        if asked or key:
+            raise MammoprepError(f"{source} is a DATASET, whose names are kept. Leave out --pseudonymise and --key.")
+        return nullcontext()
+    wanted = pseudonyms.wanted(asked, key, default=True)
+    return pseudonyms.keyed(source, out, key=key) if wanted else nullcontext()
 
 
 class _Segs:
@@ -180,7 +197,9 @@ def _note_time(seconds: float, count: int) -> None:
     console.note(f"predict: about {time} for {count} images on this CPU.")
 
 
-def _pictures(source: Path, *, config: "RunConfig", native: bool) -> "tuple[list[Picture], dict[str, Path]]":
+def _pictures(
+    source: Path, *, config: "RunConfig", native: bool, names: "Pseudonyms | None"
+) -> "tuple[list[Picture], dict[str, Path]]":
     """List what is to be predicted, before a network is built; and loose files by the names of their pictures."""
     from mammoprep import panoptic
     from mammoprep_model import checkpoint, data
@@ -195,7 +214,9 @@ def _pictures(source: Path, *, config: "RunConfig", native: bool) -> "tuple[list
     files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if _is_image(path))
     if not files:
         raise MammoprepError(f"{source} holds no DATASET and no DICOM, PNG or JPEG file.")
-    named = dict(zip(_names(files), files, strict=True))
+    root = source.parent if source.is_file() else source
+    called = [names.of_file(path.relative_to(root).as_posix()) for path in files] if names else _file_names(files)
+    named = dict(sorted(zip(called, files, strict=True))) if names else dict(zip(called, files, strict=True))
     sizes = (None if native else _stored_size, _stored_size)
     listed = [
         data.Picture(number, name, _reader(path), *sizes, mark=_mark(path))
@@ -239,7 +260,7 @@ def _is_image(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def _names(files: list[Path]) -> list[str]:
+def _file_names(files: list[Path]) -> list[str]:
     """Give each file its name without ending; a name that is taken gets -2, then -3."""
     taken: dict[str, None] = {}
     for path in files:

@@ -15,10 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from mammoprep import panoptic
 from mammoprep.cli import main
+from mammoprep.pseudonyms import load_key
 from mammoprep_model import trainer
 from mammoprep_model.config import Preset
 
 pytestmark = pytest.mark.usefixtures("fake_network")
+PLAIN = "--no-pseudonymise"
 
 
 @pytest.fixture
@@ -63,13 +65,13 @@ def test_a_run_predicts_alone(dataset: Path, trained: Path, tmp_path: Path) -> N
     picture = tmp_path / "one.png"
     shutil.copy(dataset / "images" / "case-1.png", picture)
     shutil.rmtree(dataset)
-    assert run(moved, picture, tmp_path / "out") == 0
+    assert run(moved, picture, tmp_path / "out", PLAIN) == 0
     assert [image.name for image in panoptic.load(tmp_path / "out").images] == ["one"]
 
 
 def test_a_folder_of_files_gets_names_of_its_own(trained: Path, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert run(trained, pictures, out) == 0
+    assert run(trained, pictures, out, PLAIN) == 0
     images = panoptic.load(out).images
     assert [(image.id, image.name) for image in images] == [(1, "a.jpg"), (2, "b"), (3, "large"), (4, "b-2")]
     assert [(image.height, image.width) for image in images] == [(60, 40), (60, 40), (1024, 500), (60, 40)]
@@ -79,9 +81,34 @@ def test_a_file_that_cannot_be_read_is_named(
     trained: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert run(trained, pictures, tmp_path / "out") == 2
+    assert run(trained, pictures, tmp_path / "out", PLAIN) == 2
     assert "broken.png could not be read" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_loose_files_get_the_pseudonyms_that_a_conversion_gives_them(
+    trained: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "house" / "key"
+    key.parent.mkdir()
+    assert run(trained, pictures, tmp_path / "out", "--key", key) == 0
+    names = load_key(key)
+    called = sorted(names.of_file(path) for path in ("a.jpg.png", "b.png", "large.png", "other/b.png"))
+    assert [image.name for image in panoptic.load(tmp_path / "out").images] == called
+    assert f"{called[0]}," in key.with_name("key.csv").read_text()
+
+    (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert run(trained, pictures, tmp_path / "again", "--key", key) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"mammoprep: {names.of_file('broken.png')} could not be read")
+    assert error.endswith(f"{key}.csv leads to the name.")
+
+
+def test_a_data_set_keeps_its_names(
+    dataset: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(trained, dataset, tmp_path / "out", "--pseudonymise") == 2
+    assert "is a DATASET, whose names are kept" in capsys.readouterr().err
 
 
 def test_other_categories_are_named(
@@ -143,7 +170,7 @@ def sizes(out: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_native_writes_loose_files_at_their_own_size(trained: Path, pictures: Path, tmp_path: Path) -> None:
-    assert run(trained, pictures, tmp_path / "out", "--native") == 0
+    assert run(trained, pictures, tmp_path / "out", "--native", PLAIN) == 0
     assert sizes(tmp_path / "out") == {"a.jpg": (60, 40), "b": (60, 40), "large": (2048, 1000), "b-2": (60, 40)}
 
 
@@ -174,7 +201,7 @@ def test_a_data_set_that_does_not_know_its_originals_is_refused(
 def test_views_are_joined_and_windows_larger_than_trained_are_noted(
     trained: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(trained, pictures / "b.png", tmp_path / "out", "--tiles=2", "--flip", "--device=cpu") == 0
+    assert run(trained, pictures / "b.png", tmp_path / "out", "--tiles=2", "--flip", "--device=cpu", PLAIN) == 0
     assert sizes(tmp_path / "out") == {"b": (60, 40)}
     assert "--tiles 2 shows lesions larger than the run saw in training (up to 1.2 times)" in capsys.readouterr().err
 
@@ -193,7 +220,7 @@ def test_dicom_seg_says_what_the_panoptic_map_says(
 ) -> None:
     source, out = mammogram(tmp_path / "right.dcm"), tmp_path / "out"
     find_bright_pixels(trained)
-    assert run(trained, source, out, "--dicom-seg", "--tiles=2", "--json") == 0
+    assert run(trained, source, out, "--dicom-seg", "--tiles=2", "--json", PLAIN) == 0
     printed = capsys.readouterr()
     (image,) = panoptic.load(out).images
     lesions = [segment for segment in image.segments if segment.category_id <= 2]
@@ -232,7 +259,7 @@ def test_without_a_mammogram_to_refer_to_there_is_no_dicom_seg(
         "image_id,native_height,native_width,crop_x0,crop_y0\n" + "".join(f"case-{n},96,64,0,0\n" for n in range(1, 7))
     )
     source = sources.get(which) or mammogram(tmp_path / "one.dcm", StudyInstanceUID="")
-    assert run(trained, source, tmp_path / "out", "--dicom-seg") == 2
+    assert run(trained, source, tmp_path / "out", "--dicom-seg", PLAIN) == 2
     error = capsys.readouterr().err
     assert line in error
     assert error.count("\n") == 1
@@ -241,7 +268,7 @@ def test_without_a_mammogram_to_refer_to_there_is_no_dicom_seg(
 
 def test_more_than_one_frame_is_named(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = mammogram(tmp_path / "tomo.dcm", frames=2)
-    assert run(trained, source, tmp_path / "out") == 2
+    assert run(trained, source, tmp_path / "out", PLAIN) == 2
     assert capsys.readouterr().err == (
         f"mammoprep: {source} could not be read: the file has more than one frame. Take it out of the folder.\n"
     )
