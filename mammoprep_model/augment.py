@@ -53,7 +53,7 @@ def augment(sample: Sample, *, config: TrainConfig, generator: np.random.Generat
     height, width = _size(sample, config=config, generator=generator)
     top, left = _corner(sample, (height, width), config=config, generator=generator)
     window = (slice(top, top + config.crop), slice(left, left + config.crop))
-    grey = resize(sample.grey, height, width)[window]
+    grey = sized(sample.grey, height, width, config=config)[window]
     index = cv2.resize(sample.index, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)[window]
     if config.augment != "none" and config.flip and generator.random() < 0.5:
         grey, index = grey[:, ::-1], index[:, ::-1]
@@ -71,7 +71,7 @@ def _size(sample: Sample, *, config: TrainConfig, generator: np.random.Generator
     if config.view == "windows" or (config.view == "both" and generator.random() < 0.5):
         return sample.grey.shape[0], sample.grey.shape[1]
     factor = generator.uniform(*config.scale) if config.augment == "lsj" else 1.0
-    return scaled(sample.grey.shape, round(config.size * factor))
+    return fitted(sample.grey.shape, round(config.size * factor), config=config)
 
 
 def _corner(
@@ -92,6 +92,19 @@ def _corner(
             ranges[axis] = (min(max(limits[0], 0), room[axis]), min(max(limits[1], 0), room[axis]))
     top, left = (int(generator.integers(low, high, endpoint=True)) for low, high in ranges)
     return top, left
+
+
+def fitted(shape: tuple[int, ...], long_side: int, *, config: TrainConfig) -> tuple[int, int]:
+    """Give the (height, width) of an image brought to a long side, or stretched to a square of it."""
+    return (long_side, long_side) if config.fit == "stretch" else scaled(shape, long_side)
+
+
+def sized(grey: Grey, height: int, width: int, *, config: TrainConfig) -> Grey:
+    """Bring an image to the size and the contrast in which the network sees it."""
+    if config.fit == "stretch" and grey.shape != (height, width):
+        grey = np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR))
+    grey = resize(grey, height, width)
+    return np.asarray(cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(grey)) if config.clahe else grey
 
 
 def scaled(shape: tuple[int, ...], long_side: int) -> tuple[int, int]:

@@ -14,7 +14,14 @@ class TrainConfig:
     size: int = 1024
     """Long side of an image in pixels before augmentation, and at prediction."""
     crop: int = 1024
-    """Side of the square training window, a multiple of 64."""
+    """Side of the square training window, a multiple of `stride`."""
+    stride: int = 64
+    """Sides of what the network sees are multiples of this."""
+    fit: Literal["pad", "stretch"] = "pad"
+    """How an image becomes a square: padded, its sides in proportion; or stretched to it, bilinearly."""
+    clahe: bool = False
+    """Equalise each image's histogram locally, with limited contrast (CLAHE: 8 x 8 tiles, limit 2), once it has its
+    size."""
     scale: tuple[float, float] = (0.1, 2.0)
     """Range of the random rescaling (large scale jitter)."""
     augment: Literal["none", "flip", "crop", "lsj"] = "lsj"

@@ -15,12 +15,10 @@ from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Image, Panoptic
 from mammoprep_model import balance
 from mammoprep_model.augment import Floats as Floats
-from mammoprep_model.augment import Grey, Sample, augment, pad, resize, scaled, to_float
+from mammoprep_model.augment import Grey, Sample, augment, fitted, pad, sized, to_float
 from mammoprep_model.config import TrainConfig
 from mammoprep_model.segmenter import Batch
 
-STRIDE = 64
-"""Sides of a network's input are multiples of this."""
 CACHE_BYTES = 2**30
 _ORDER, _AUGMENT = 0, 1  # keep the two kinds of random streams apart
 
@@ -172,11 +170,11 @@ def stream(
             pending.extend(pool.submit(prepare, start) for start in islice(waiting, 1))
 
 
-def fit(grey: Grey, size: int) -> tuple[Floats, tuple[int, int]]:
-    """Resize to a long side of `size` and pad right and below with 0 to multiples of 64.
+def fit(grey: Grey, size: int, *, config: TrainConfig) -> tuple[Floats, tuple[int, int]]:
+    """Resize to a long side of `size`, or stretch, and pad right and below with 0 to multiples of the stride.
 
     Give the image (H, W) in [0, 1] and the (height, width) that is not padding.
     """
-    height, width = scaled(grey.shape, size)
-    image = to_float(resize(grey, height, width))
-    return pad(image, -(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE), (height, width)
+    height, width = fitted(grey.shape, size, config=config)
+    image, stride = to_float(sized(grey, height, width, config=config)), config.stride
+    return pad(image, -(-height // stride) * stride, -(-width // stride) * stride), (height, width)

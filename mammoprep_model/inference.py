@@ -15,7 +15,7 @@ from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Category, Existing, Image
 from mammoprep_model.checkpoint import RunConfig, module_of
 from mammoprep_model.config import TrainConfig
-from mammoprep_model.data import STRIDE, Floats, Picture, fit
+from mammoprep_model.data import Floats, Picture, fit
 from mammoprep_model.predictions import Predicted, Predictions, header
 from mammoprep_model.segmenter import Prediction, Segmenter
 from mammoprep_model.segments import Answer, Instance, find_instances, heatmap, merge, semantic
@@ -171,10 +171,10 @@ def _prepare(picture: Picture, *, train: TrainConfig, options: Options) -> _Prep
     """Bring a picture to the size that the network was trained at: whole, or in windows at stored resolution."""
     grey = picture.read()
     shape = (grey.shape[0], grey.shape[1])
-    size, side = train.size, -(-train.size // STRIDE) * STRIDE
+    size, side = train.size, -(-train.size // train.stride) * train.stride
     if train.view == "windows":
         size, side = max(picture.stored_of(shape) if picture.stored_of else shape), train.crop
-    image, content = fit(grey, size * options.tiles)
+    image, content = fit(grey, size * options.tiles, config=train)
     seen = views((image.shape[0], image.shape[1]), side=side, flip=options.flip)
     return _Prepared(picture, image, content, picture.size_of(shape) if picture.size_of else shape, seen)
 

@@ -19,10 +19,10 @@ class Whole:
 class Batch:
     """Training images with their segments.
 
-    `images` (B, 3, H, W) in [0, 1], H and W multiples of 64, padded right and below with 0. For each image `masks`
-    (G, H, W) float32 of 0 and 1 and `labels` (G,) int64, an index into the data set's categories (things before
-    stuff); G may be 0. `image_ids` are panoptic.json's. Where the batch is a part of a step's images, `whole` says
-    which; none of its masks is empty then.
+    `images` (B, 3, H, W) in [0, 1], H and W multiples of `train.stride`, padded right and below with 0. For each image
+    `masks` (G, H, W) float32 of 0 and 1 and `labels` (G,) int64, an index into the data set's categories (things
+    before stuff); G may be 0. `image_ids` are panoptic.json's. Where the batch is a part of a step's images, `whole`
+    says which; none of its masks is empty then.
 
     `class_weights` (C,) weigh the categories in the cross-entropy. `frozen` holds, for each image, what the frozen
     parts of a network give for it, as `Cacheable.frozen` says; None or nothing at all where that is not known yet.
@@ -81,7 +81,10 @@ class Segmenter(Protocol):
         ...
 
     def predict(self, images: Tensor) -> list[Prediction]:
-        """Segment images (B, 3, H, W) in [0, 1], H and W multiples of 64, one Prediction an image, no gradients."""
+        """Segment images (B, 3, H, W) in [0, 1], H and W multiples of `train.stride`: one Prediction an image.
+
+        There are no gradients.
+        """
         ...
 
     def trained_state(self) -> dict[str, Tensor]:

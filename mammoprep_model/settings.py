@@ -92,35 +92,37 @@ def _restore(value: Any, kind: Any) -> Any:
 
 def check(config: TrainConfig) -> None:
     """Refuse values with which no training can run."""
-    wrong = {
-        "crop": config.crop < 64 or config.crop % 64 != 0,
-        "scale": not 0 < config.scale[0] <= config.scale[1],
-        "milestones": not 0 <= config.milestones[0] <= config.milestones[1],
-        "ema": not 0 <= config.ema < 1,
-        "epochs": config.epochs < 0,
-        "augment": config.augment in ("none", "flip") and config.view != "windows" and config.crop < config.size,
-        "lesion_crops": not 0 <= config.lesion_crops <= 1,
-        "class_weights": not _are_weights(config.class_weights),
-        "cache_gib": not config.cache_gib >= 0,
-        "micro_batch": config.micro_batch < 0,
-        "validate_every": config.validate_every < 0,
-        "patience": config.patience < 0 or (config.patience > 0 and not config.validate_every),
+    is_cut = config.view != "windows" and config.crop < config.size
+    rules = {
+        "stride": (config.stride >= 4 and config.stride % 4 == 0, "a multiple of 4"),
+        "crop": (config.crop > 0 and config.crop % max(config.stride, 1) == 0, "a multiple of train.stride"),
+        "fit": (config.fit == "pad" or config.view == "whole", "pad where train.view is not whole"),
+        "scale": (0 < config.scale[0] <= config.scale[1], "positive, from low to high"),
+        "milestones": (0 <= config.milestones[0] <= config.milestones[1], "positive, from low to high"),
+        "ema": (0 <= config.ema < 1, "at least 0 and below 1"),
+        "augment": (
+            config.augment in ("crop", "lsj") or not is_cut,
+            "crop or lsj where train.crop is below train.size",
+        ),
+        "lesion_crops": (0 <= config.lesion_crops <= 1, "from 0 to 1"),
+        "class_weights": (
+            _are_weights(config.class_weights),
+            "none, inverse, or a positive number for each lesion class: 1,2,4",
+        ),
+        "patience": (
+            config.patience == 0 or (config.patience > 0 and config.validate_every > 0),
+            "0 or more, and train.validate_every with it",
+        ),
     }
-    wrong |= {name: getattr(config, name) < 1 for name in ("size", "steps", "batch_size", "checkpoint_every")}
-    wrong |= {name: getattr(config, name) <= 0 for name in ("learning_rate", "clip_norm")}
-    wrong |= {"cpu_threads": config.cpu_threads < 0}
-    for name in (name for name, is_wrong in wrong.items() if is_wrong):
-        rules = {"crop": "a multiple of 64", "ema": "at least 0 and below 1", "epochs": "0 or more"}
-        rules |= {
-            "micro_batch": "0 or more",
-            "validate_every": "0 or more",
-            "patience": "0 or more, and train.validate_every with it",
-        }
-        rules |= {"lesion_crops": "from 0 to 1", "cache_gib": "0 or more"}
-        rules |= {"class_weights": "none, inverse, or a positive number for each lesion class: 1,2,4"}
-        rules |= {"augment": "crop or lsj where train.crop is below train.size"}
-        rule = rules.get(name, "positive (ranges from low to high)")
-        raise MammoprepError(f"train.{name} = {getattr(config, name)} cannot be used: it must be {rule}.")
+    for name in ("epochs", "cache_gib", "micro_batch", "validate_every", "cpu_threads"):
+        rules[name] = (getattr(config, name) >= 0, "0 or more")
+    for name in ("size", "steps", "batch_size", "checkpoint_every"):
+        rules[name] = (getattr(config, name) >= 1, "1 or more")
+    for name in ("learning_rate", "clip_norm"):
+        rules[name] = (getattr(config, name) > 0, "positive")
+    for name, (kept, rule) in rules.items():
+        if not kept:
+            raise MammoprepError(f"train.{name} = {getattr(config, name)} cannot be used: it must be {rule}.")
 
 
 def _are_weights(text: str) -> bool:

@@ -65,8 +65,7 @@ def predict(
     Images of a DATASET are predicted at their stored resolution, on which they are scored; loose files at a long side
     of at most 1024 pixels. With --tiles or --flip the lesions of all views of an image are joined where their masks
     agree (IoU 1/2 where views overlap); masks and class probabilities are averaged, and a view that sees the place but
-    no lesion counts as 0. A hospital's files are named after patients: loose files get pseudonyms, with one key those
-    that `convert folder` gave them.
+    no lesion counts as 0. Loose files get pseudonyms, with one key those that `convert folder` gave them.
     """
     require_model()
     from mammoprep import panoptic
@@ -92,10 +91,8 @@ def predict(
             console.note(f"{out} was complete already.")
         else:
             panoptic.check_free(out, existing=existing)
-            _note_scale(tiles, config=saved)
             places = parse_weights(weights or [], saved.preset.model.parts)
-            network, config = checkpoint.load(run, weights=places, device=device)
-            _run(network, pictures, out=out, config=config, options=options)
+            _run(*checkpoint.load(run, weights=places, device=device), pictures, out=out, options=options)
     _report(out, images=len(pictures), segs=segs, json=json)
 
 
@@ -111,11 +108,12 @@ def _report(out: Path, *, images: int, segs: "_Segs | None", json: bool) -> None
 
 
 def _run(
-    network: "Segmenter", pictures: "list[Picture]", *, out: Path, config: "RunConfig", options: "Options"
+    network: "Segmenter", config: "RunConfig", pictures: "list[Picture]", *, out: Path, options: "Options"
 ) -> None:
     """Predict, and show how far it is."""
     from mammoprep_model import inference
 
+    _note_scale(options.tiles, config=config)
     try:
         with console.progress("predict") as move, inference.enough_memory():
             inference.predict(network, pictures, out=out, config=config, options=replace(options, on_progress=move))

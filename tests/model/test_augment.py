@@ -32,6 +32,24 @@ def test_without_augmentation_a_view_is_the_image_padded_right_and_below() -> No
     assert view.labels.tolist() == [2, 0]
 
 
+def test_a_stretched_view_is_a_square_of_the_image_and_its_masks() -> None:
+    """Four columns of a 4 x 2 image, the lesion in its right half."""
+    sample = Sample(np.repeat([[0, 200]], 4, axis=0).astype(np.uint8), np.array([[1, 2]] * 4, np.uint16), SAMPLE.labels)
+    view = augment(sample, config=replace(PLAIN, crop=4, fit="stretch"), generator=generator())
+    assert np.allclose(view.image * 255, [[0, 50, 150, 200]] * 4)
+    assert view.masks[1].tolist() == [[0, 0, 1, 1]] * 4
+
+
+def test_contrast_is_equalised_locally_at_the_size_that_the_network_sees() -> None:
+    grey = np.random.default_rng(0).integers(90, 110, (64, 64), dtype=np.uint8)
+    sample = Sample(grey, np.ones((64, 64), np.uint16), np.array([0]))
+    config = replace(PLAIN, size=32, crop=32, clahe=True)
+    small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA)
+    expected = cv2.createCLAHE(2.0, (8, 8)).apply(small)
+    assert expected.std() > 1.5 * small.std()
+    assert np.allclose(augment(sample, config=config, generator=generator()).image * 255, expected)
+
+
 def test_flip_mirrors_image_and_masks_together() -> None:
     views = [augment(SAMPLE, config=replace(PLAIN, flip=True), generator=generator(seed)) for seed in range(20)]
     mirrored = [view for view in views if view.image[0, 0] == 1]

@@ -15,11 +15,20 @@ from mammoprep_model.config import TrainConfig
 
 
 def test_fit_makes_the_long_side_and_pads_to_multiples_of_64() -> None:
-    image, content = data.fit(np.full((100, 70), 255, dtype=np.uint8), 130)
+    image, content = data.fit(np.full((100, 70), 255, dtype=np.uint8), 130, config=TrainConfig())
     assert content == (130, 91)
     assert image.shape == (192, 128)
     assert image[:130, :91].min() == 1
     assert image[130:].max() == image[:, 91:].max() == 0
+
+
+def test_fit_stretches_to_a_square_where_that_is_asked_for() -> None:
+    """224 is no multiple of 64, but one of a vision transformer's patches."""
+    grey = np.tile(np.arange(100, dtype=np.uint8)[:, None], (1, 70))
+    image, content = data.fit(grey, 224, config=TrainConfig(fit="stretch", stride=16))
+    assert (content, image.shape) == ((224, 224), (224, 224))
+    assert np.allclose(image[:, :1], image)
+    assert np.allclose(image[:, 0] * 255, ((np.arange(224) + 0.5) * 100 / 224 - 0.5).clip(0, 99).round(), atol=1)
 
 
 def images_of(

@@ -64,7 +64,9 @@ def test_a_value_of_another_type_is_one_line(assignment: str, reason: str) -> No
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"crop": 100}, "multiple of 64"),
+        ({"crop": 100}, "multiple of train.stride"),
+        ({"stride": 6}, "multiple of 4"),
+        ({"fit": "stretch", "view": "windows"}, "pad where train.view is not whole"),
         ({"steps": 0}, "train.steps = 0"),
         ({"batch_size": -1}, "train.batch_size"),
         ({"scale": (2.0, 1.0)}, "train.scale"),
