@@ -41,15 +41,38 @@ def draw(outline: Outline, *, height: int, width: int) -> Mask:
     return frame
 
 
+def run_box(code: RunLengths) -> tuple[int, int, int, int] | None:
+    """Give the bounding box x0, y0, x1, y1 (half-open) of a run-length code; None where it is empty.
+
+    Raises MammoprepError as `draw` does.
+    """
+    counts, height = _counts(code), code.size[0]
+    ends = np.cumsum(counts)
+    filled = (np.arange(counts.size) % 2 == 1) & (counts > 0)
+    if not filled.any():
+        return None
+    (left, top), (right, bottom) = np.divmod((ends - counts)[filled], height), np.divmod(ends[filled] - 1, height)
+    if (left < right).any():  # a run that goes on in the next column touches the image's lower and upper edge
+        top, bottom = np.array([0]), np.array([height - 1])
+    return int(left[0]), int(top.min()), int(right[-1]) + 1, int(bottom.max()) + 1
+
+
 def _decode(code: RunLengths, *, height: int, width: int) -> Mask:
     """Lay runs of 0 and 1 in turn down the columns."""
     if code.size != (height, width):
         raise MammoprepError(f"The run-length code is of an image of {code.size[0]}x{code.size[1]} pixels.")
+    counts = _counts(code)
+    runs = np.repeat(np.arange(counts.size) % 2 == 1, counts)
+    return np.ascontiguousarray(runs.reshape(width, height).T)
+
+
+def _counts(code: RunLengths) -> NDArray[np.int64]:
+    """Give the run lengths of a code, which add up to the image's pixels."""
+    height, width = code.size
     counts = _unpack(code.counts) if isinstance(code.counts, str) else np.array(code.counts, dtype=np.int64)
     if counts.size == 0 or counts.min() < 0 or counts.max() > height * width or counts.sum() != height * width:
         raise MammoprepError("The run lengths do not add up to the image's pixels.")
-    runs = np.repeat(np.arange(counts.size) % 2 == 1, counts)
-    return np.ascontiguousarray(runs.reshape(width, height).T)
+    return counts
 
 
 def _unpack(text: str) -> NDArray[np.int64]:

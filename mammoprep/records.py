@@ -94,12 +94,14 @@ class MaskFile:
     edges of JPEG all work; a file of zeros is an empty mask, one with many grey values is an image and refused.
     `source` is a POSIX path relative to the raw folder. Where a data set does not say which of several files is the
     mask, `others` are the rest of them: the first of all that can be a mask of the image is taken. A mask of another
-    size is brought to the image's. `shown` are what outputs call the files, in their order, if not by their paths.
+    size is brought to the image's. An empty one is listed, unless it `may_be_empty`, because images without lesions
+    have masks too. `shown` are what outputs call the files, in their order, if not by their paths.
     """
 
     source: str
     values: tuple[int, ...] = ()
     others: tuple[str, ...] = ()
+    may_be_empty: bool = False
     shown: tuple[str, ...] = ()
 
     @property
@@ -109,19 +111,40 @@ class MaskFile:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelMap:
+    """An image file whose values are classes; each connected part (8 neighbours) of a value is a lesion of its own.
+
+    A value is a grey level or an index of a palette; with `in_colour` it is a colour, 65536·R + 256·G + B. `classes`
+    gives the class of each: "" for one that is background, as 0 and what is transparent always are; None for one that
+    the label scheme does not have. Values that are not in it are listed. `source` is a POSIX path relative to the raw
+    folder; outputs call it `shown`, where that is not empty. It may be empty.
+    """
+
+    source: str
+    classes: Mapping[int, str | None]
+    in_colour: bool = False
+    shown: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """One lesion of one image.
+    """One lesion of one image, or a label map, whose lesions have the classes that it gives.
 
     `label` is its class under the chosen scheme, None where the scheme has none (it is then listed, not drawn);
     `source` says where it stands, such as `finding_annotations.csv row 17`; `attributes` are the data set's own facts;
     `made` says how its mask was made, where that happened before (`pseudo_mask` of segments_info).
     """
 
-    shape: Box | Outline | MaskFile | PanopticSegment | SegmentFrames
+    shape: Box | Outline | MaskFile | LabelMap | PanopticSegment | SegmentFrames
     label: str | None
     source: str
     attributes: Mapping[str, str | int | float | list[str]] = field(default_factory=dict)
     made: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Tell whether there may be no lesion, which only the file of a mask says."""
+        return isinstance(self.shape, LabelMap) or (isinstance(self.shape, MaskFile) and self.shape.may_be_empty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +152,8 @@ class Record:
     """One image that the tables name, whether or not its file is there.
 
     `source` is its POSIX path relative to the raw folder; `image_id` is the readable id, unique in the data set and
-    safe as a file name. `lesion_free` says that the data set itself calls the image free of findings. `size` is
+    safe as a file name. `lesion_free` says that the data set itself calls the image free of findings, or, where all its
+    findings may be empty, that it is to be called so if they are; it is left out else. `size` is
     (height, width) in native pixels as the tables state it, to be checked against the file; None where they do not.
     `pixel_spacing_mm` is what the data set's documentation says, for files that do not say it themselves.
     `regions` are outlines of what is no finding, by stuff class, such as `pectoral muscle`.

@@ -8,8 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
-from mammoprep.outlines import draw
+from mammoprep.outlines import draw, run_box
 from mammoprep.records import Ellipse, Polygon, RunLengths, Stroke, Union
 
 modest = settings(max_examples=60, deadline=None)
@@ -209,7 +210,26 @@ def test_run_lengths_are_read_as_pycocotools_writes_them(seed):
     mask = rng.random((height, width)) < (0.0, 0.03, 0.5, 0.97, 1.0)[seed % 5]
     code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
 
-    assert np.array_equal(draw(RunLengths((height, width), code["counts"].decode()), height=height, width=width), mask)
+    runs = RunLengths((height, width), code["counts"].decode())
+    assert np.array_equal(draw(runs, height=height, width=width), mask)
+    x, y, across, down = panoptic.mask_box(mask)
+    assert run_box(runs) == ((x, y, x + across, y + down) if mask.any() else None)
+
+
+@pytest.mark.parametrize(
+    ("counts", "box"),
+    [
+        ((5, 2, 5), (1, 1, 2, 3)),  # rows 1 and 2 of the second column
+        ((3, 2, 7), (0, 0, 2, 4)),  # the foot of the first and the head of the second
+        ((1, 1, 7, 1, 2), (0, 1, 3, 2)),
+        ((0, 12), (0, 0, 3, 4)),
+        ((11, 1), (2, 3, 3, 4)),
+        ((4, 0, 8), None),
+        ((12,), None),
+    ],
+)
+def test_the_box_of_run_lengths_in_4_rows_and_3_columns(counts, box):
+    assert run_box(RunLengths((4, 3), counts)) == box
 
 
 def test_run_lengths_go_down_the_columns():
@@ -236,6 +256,9 @@ def test_run_lengths_go_down_the_columns():
 def test_damaged_run_lengths_are_refused(code):
     with pytest.raises(MammoprepError, match="run"):
         draw(code, height=2, width=3)
+    if code.size == (2, 3):
+        with pytest.raises(MammoprepError, match="run"):
+            run_box(code)
 
 
 def test_a_union_is_all_that_lies_in_a_part():

@@ -25,6 +25,15 @@ Out = Annotated[
     Path, typer.Argument(metavar="OUT", help="DATASET folder to write: whole or not at all.", show_default=False)
 ]
 
+Values = Annotated[
+    str,
+    typer.Option(
+        metavar="VALUE=CLASS,…",
+        help="Classes of the values, or colours as ff0000, of label maps; each connected part of a value is a lesion.",
+        show_default=False,
+    ),
+]
+
 
 @app.callback()
 def _convert() -> None:
@@ -172,6 +181,7 @@ def folder(
         typer.Option(metavar="WHAT=NAME", help="Name a table's column, as patient=PatID; again for more."),
     ] = None,
     classes: Annotated[str, typer.Option(help="Classes to take, in this order.", show_default="all that occur")] = "",
+    values: Values = "",
     patient: Annotated[
         str,
         typer.Option(
@@ -190,6 +200,7 @@ def folder(
     own: dict[str, str | tuple[str, ...]] = {
         "column": tuple(column or ()),
         "classes": classes,
+        "values": values,
         "patient": patient,
         "empty": empty,
     }
@@ -199,9 +210,11 @@ def folder(
 def convert_with(reader: "Reader", raw: Path, *, out: Path, options: "Options", common: Common) -> int:
     """Convert, or count under --dry-run, and print the summary; give the exit code."""
     from mammoprep.convert import pseudonymised
-    from mammoprep.readers import check_root
+    from mammoprep.readers import check_root, recognise
 
     check_root(reader, raw)
+    if not reader.markers and (known := recognise(raw)):
+        console.note(f"{raw} looks like {known.title}, which `mammoprep convert {known.name}` reads.")
     if pseudonyms.wanted(common.pseudonymise, common.key, default=reader.own):
         with pseudonyms.keyed(raw, out, key=common.key, dry_run=common.dry_run) as names:
             return _convert_with(pseudonymised(reader, names), raw, out=out, options=options, common=common)
@@ -223,6 +236,9 @@ def _convert_with(reader: "Reader", raw: Path, *, out: Path, options: "Options",
             raise
         console.note(f"{out} was complete already." if was_there else f"Wrote {out}. Next: mammoprep folds {out}")
     _print(summary, json=common.json)
+    if not summary.images:
+        console.note("No image would be converted.")
+        return 1
     if summary.skipped_images > common.max_skipped:
         console.note(
             f"{summary.skipped_images} image files were skipped, more than --max-skipped {common.max_skipped}."

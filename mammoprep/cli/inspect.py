@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mammoprep.cli import console
+from mammoprep.cli.of_readers import named, with_options
+from mammoprep.errors import MammoprepError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from mammoprep.inventory import Inventory
+    from mammoprep.records import Reader
 
 
 def inspect(
@@ -19,25 +22,44 @@ def inspect(
     labels: Annotated[
         str | None, typer.Option(help="Label scheme of the raw data set.", show_default="its first")
     ] = None,
+    reader: Annotated[
+        str | None, typer.Option(help="Data set of RAW, as convert calls it.", show_default="told by its files' names")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="An option of `convert` for it: patient=REGEX, normals; again for more."
+        ),
+    ] = None,
     pixels: Annotated[
         bool,
-        typer.Option("--pixels", help="Read the raw files too: manufacturer, sizes in mm, what cannot be read."),
+        typer.Option("--pixels", help="Read the raw files too: manufacturer, sizes in mm, masks, what is broken."),
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for figures (PNG).")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Files at a time. Default: the number of cores.")] = None,
     json: console.Json = False,
 ) -> None:
-    """Count images and findings, and what a conversion would leave out and why; RAW is told by its files' names."""
+    """Count images and findings, and what a conversion would leave out and why."""
     from joblib import cpu_count
 
     from mammoprep import inventory
     from mammoprep.parallel import Workers
-    from mammoprep.readers import recognise
+    from mammoprep.readers import check_root, recognise
 
+    def chosen(root: Path) -> "Reader | None":
+        found = named(reader) if reader else recognise(root)
+        if found is None and option:
+            raise MammoprepError(f"{root} is no data set that is known, so --option has no meaning. Say --reader.")
+        return with_options(found, option or ()) if found else None
+
+    if (reader or option) and inventory.is_dataset(source):
+        raise MammoprepError(f"{source} is a DATASET: its tables say all. Leave out --reader and --option.")
+    if reader:
+        check_root(named(reader), source)
     how = Workers((workers or cpu_count()) if pixels else 1)
     with console.progress("Inspecting") as move:
         found = inventory.inspect(
-            source, recognise=recognise, labels=labels, read_pixels=pixels, workers=how, on_progress=move
+            source, recognise=chosen, labels=labels, read_pixels=pixels, workers=how, on_progress=move
         )
     if out:
         inventory.draw(found, out)

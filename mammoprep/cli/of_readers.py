@@ -4,8 +4,10 @@ What `read` takes by keyword becomes an option; `Annotated[type, "help"]` says w
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
@@ -33,20 +35,48 @@ class OfReaders(TyperGroup):
         return [*READERS, *filter(loads, sorted(found))]
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
-        """Give a sub-command; another package is loaded only for one of its own."""
-        from mammoprep.readers import READERS, load_plugin, plugins
-
+        """Give a sub-command."""
         if written := super().get_command(ctx, cmd_name):
             return written
-        reader = READERS.get(cmd_name)
-        if reader is None:
-            found = plugins()
-            if cmd_name not in found:
-                raise UnknownNameError(cmd_name, kind="data set", known=(*READERS, *found))
-            reader = load_plugin(found[cmd_name])
         single = typer.Typer(add_completion=False)
-        single.command(cmd_name)(command_of(reader))
+        single.command(cmd_name)(command_of(named(cmd_name)))
         return typer.main.get_command(single)
+
+
+def named(name: str) -> "Reader":
+    """Give the reader of a data set; another package is loaded only for one of its own."""
+    from mammoprep.readers import READERS, load_plugin, plugins
+
+    if name in READERS:
+        return READERS[name]
+    found = plugins()
+    if name not in found:
+        raise UnknownNameError(name, kind="data set", known=(*READERS, *found))
+    return load_plugin(found[name])
+
+
+def with_options(reader: "Reader", given: Sequence[str]) -> "Reader":
+    """Give a reader that takes options said as `patient=REGEX`, or `normals` alone for one that is yes or no."""
+    parameters = inspect.signature(reader.read).parameters.values()
+    defaults = {
+        each.name.replace("_", "-"): each.default
+        for each in parameters
+        if each.name not in ("labels", "key") and isinstance(each.default, str | bool | tuple)
+    }
+    values: dict[str, str | bool | tuple[str, ...]] = {}
+    for text in given:
+        option, equals, value = text.partition("=")
+        if option not in defaults:
+            raise UnknownNameError(option, kind=f"--option of {reader.name}", known=defaults)
+        default, name = defaults[option], option.replace("-", "_")
+        if isinstance(default, bool) == bool(equals):
+            raise MammoprepError(f"--option {text}: say {option if equals else f'{option}=VALUE'}.")
+        if isinstance(default, bool):
+            values[name] = True
+        else:
+            before = values.get(name, ())
+            values[name] = (*before, value) if isinstance(default, tuple) and isinstance(before, tuple) else value
+    return replace(reader, read=partial(reader.read, **values)) if values else reader
 
 
 def command_of(reader: "Reader") -> Callable[..., int]:

@@ -1,6 +1,6 @@
 """One image on its way into a DATASET: from its record to the stored image, its map of segments and its row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +9,27 @@ import cv2
 import numpy as np
 
 from mammoprep import anatomy, outlines, panoptic, pixels, pseudo_mask
-from mammoprep.convert import layers, mask_file
+from mammoprep.convert import layers
 from mammoprep.convert.layers import Grid, Layer
 from mammoprep.convert.options import Options
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Category, Ids, Image, Mask, Segment, Written
-from mammoprep.pixels import FOR_PROCESSING, Facts, Grey, PixelError
-from mammoprep.records import Box, Finding, MaskFile, Outline, PanopticSegment, Record, SegmentFrames, Skipped
+from mammoprep.pixels import FOR_PROCESSING, Facts, Grey, PixelError, label_map, mask_file
+from mammoprep.records import (
+    Box,
+    Finding,
+    LabelMap,
+    MaskFile,
+    Outline,
+    PanopticSegment,
+    Record,
+    SegmentFrames,
+    Skipped,
+)
 
 COLUMNS = (*panoptic.CASE_COLUMNS, "attributes")
 """The columns of cases.csv as they are written here."""
+_Drawn = Outline | PanopticSegment | SegmentFrames
 NOT_SHOWN = "FOR PROCESSING: the detector's raw values, no picture; --for-processing takes them"
 """Why an image is left out that the header says is not for display."""
 
@@ -104,7 +115,12 @@ def make(record: Record, *, number: int, job: Job) -> Case:
     is_aimed = job.options.crop_breast or job.options.flip_right
     is_wanted = "breast" in job.options.stuff and "breast" not in outlined
     found = anatomy.find(grey.pixels) if has_box or is_aimed or is_wanted else None
-    drawn = [_draw(finding, grey, breast=found, grid=grid, job=job) for finding in record.findings]
+    every = (_draw_all(finding, grey, breast=found, grid=grid, job=job) for finding in record.findings)
+    drawn = [item for items in every for item in items]
+    if record.findings and not drawn and not record.lesion_free:
+        return Case(number, (Skipped(record.shown, "selection", mask_file.EMPTY),))
+    if drawn and any(finding.may_be_empty for finding in record.findings):
+        record = replace(record, lesion_free=False)
     lesions = [item for item in drawn if isinstance(item, _Lesion)]
     if found is not None and is_aimed:
         grid = _aim(grid, found, lesions, side=record.laterality or grey.facts.laterality, options=job.options)
@@ -136,29 +152,50 @@ def _read(record: Record, *, root: Path, window: str) -> Grey:
     return grey
 
 
-def _draw(finding: Finding, grey: Grey, *, breast: Mask | None, grid: Grid, job: Job) -> _Lesion | Skipped:
-    """Draw one finding at native resolution; `breast` is as `anatomy.find` gives it."""
+def _draw_all(
+    finding: Finding, grey: Grey, *, breast: Mask | None, grid: Grid, job: Job
+) -> Iterator[_Lesion | Skipped]:
+    """Draw one finding, or all lesions of a label map, at native resolution; an empty mask gives nothing."""
+    if not isinstance(shape := finding.shape, LabelMap):
+        if drawn := _draw(finding, grey, shape=shape, breast=breast, grid=grid, job=job):
+            yield drawn
+        return
+    for item in label_map.read(finding, shape, root=job.root, size=(grid.native_height, grid.native_width)):
+        if isinstance(item, Skipped):
+            yield item
+        elif item.finding.label is None:
+            yield no_class(item.finding, job.options.labels)
+        else:
+            yield _Lesion(item.finding, Layer(item.x, item.y, item.crop), _made(finding, {"mask_file": item.facts}))
+
+
+def _draw(
+    finding: Finding, grey: Grey, *, shape: _Drawn | MaskFile | Box, breast: Mask | None, grid: Grid, job: Job
+) -> _Lesion | Skipped | None:
+    """Draw one finding at native resolution; None is a mask that may be empty, and is.
+
+    `breast` is as `anatomy.find` gives it.
+    """
     if finding.label is None:
         return no_class(finding, job.options.labels)
     how: dict[str, Any] = {}
     try:
-        if isinstance(finding.shape, Box):
-            tissue = None if breast is None else _tissue(breast, finding.shape, *grey.pixels.shape)
-            found = pseudo_mask.segment(grey.pixels, finding.shape, tissue=tissue, recipe=job.options.recipe)
+        if isinstance(shape, Box):
+            tissue = None if breast is None else _tissue(breast, shape, *grey.pixels.shape)
+            found = pseudo_mask.segment(grey.pixels, shape, tissue=tissue, recipe=job.options.recipe)
             mask = found.mask
             how["pseudo_mask"] = {"method": found.method, "threshold": found.threshold, "fallback": found.fallback}
-        elif isinstance(finding.shape, MaskFile):
-            mask, how["mask_file"] = mask_file.read(finding.shape, root=job.root, size=grey.pixels.shape)
+        elif isinstance(shape, MaskFile):
+            mask, how["mask_file"] = mask_file.read(shape, root=job.root, size=grey.pixels.shape)
         else:
-            mask = _outlined(finding.shape, grid, root=job.root)
+            mask = _outlined(shape, grid, root=job.root)
     except MammoprepError as error:
-        return Skipped(finding.source, "finding", str(error))
+        is_fine = finding.may_be_empty and isinstance(error, mask_file.EmptyMaskError)
+        return None if is_fine else Skipped(finding.source, "finding", str(error))
     whole = layers.cut(mask)
     if whole is None:
         return Skipped(finding.source, "finding", "nothing of the outline lies inside the image")
-    # What is known of how the mask was made, from an earlier conversion or instead of a path, holds.
-    how |= {key: {**how.get(key, {}), **facts} for key, facts in finding.made.items()}
-    return _Lesion(finding, whole, how)
+    return _Lesion(finding, whole, _made(finding, how))
 
 
 def _tissue(breast: Mask, box: Box, height: int, width: int) -> Mask:
@@ -171,7 +208,12 @@ def _tissue(breast: Mask, box: Box, height: int, width: int) -> Mask:
     return tissue
 
 
-def _outlined(outline: Outline | PanopticSegment | SegmentFrames, grid: Grid, *, root: Path) -> Mask:
+def _made(finding: Finding, how: Mapping[str, Any]) -> dict[str, Any]:
+    """Say how a mask was made; what is known of it from an earlier conversion, or stands for a path, holds."""
+    return {**how, **{key: {**how.get(key, {}), **facts} for key, facts in finding.made.items()}}
+
+
+def _outlined(outline: _Drawn, grid: Grid, *, root: Path) -> Mask:
     """Draw an outline, or take a segment of a panoptic PNG or a DICOM SEG, at native resolution."""
     mask: Mask
     if isinstance(outline, PanopticSegment):

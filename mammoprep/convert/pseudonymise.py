@@ -11,7 +11,7 @@ from typing import Any, get_args
 from mammoprep.pixels import MAKERS, VIEWS, WORDS
 from mammoprep.pseudo_mask.recipe import Method
 from mammoprep.pseudonyms import Pseudonyms, listed
-from mammoprep.records import Classes, Finding, MaskFile, Reader, Record, Skipped
+from mammoprep.records import Classes, Finding, LabelMap, MaskFile, Reader, Record, Skipped
 from mammoprep.tables import number
 
 _PLACE = re.compile(r"(?: (?:annotation|category|image|region|ROI|row|segment|shape|track) \d{1,6})*")
@@ -28,7 +28,7 @@ _ATTRIBUTES = {
 }
 _SHAPES = {
     *("box", "rect", "rectangle", "polygon", "polyline", "ellipse", "circle", "point", "points", "line", "linestrip"),
-    *("mask", "dicom seg"),
+    *("mask", "label map", "dicom seg"),
 }
 _GRADE = re.compile(r"(?:BI-RADS )?[0-6][a-c]?|[LRFGD]|left|right", re.IGNORECASE)
 _MADE = {"pseudo_mask": ("method", "threshold", "fallback"), "mask_file": ("scale_x", "scale_y", "residual")}
@@ -114,6 +114,8 @@ class _Renaming:
         shape = finding.shape
         if isinstance(shape, MaskFile):
             shape = replace(shape, shown=tuple(map(self.names.of_file, shape.sources)))
+        elif isinstance(shape, LabelMap):
+            shape = replace(shape, shown=self.names.of_file(shape.source))
         return replace(
             finding,
             shape=shape,

@@ -1,6 +1,7 @@
 """A raw folder to a DATASET: parallel, resumable, whole or not at all."""
 
 import json
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
@@ -8,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from mammoprep import panoptic, pixels, tables
-from mammoprep.convert import dataset, mask_file, summary, workers
+from mammoprep.convert import dataset, summary, workers
 from mammoprep.convert.case import Case, Job, no_class
 from mammoprep.convert.options import Options, Work
 from mammoprep.convert.summary import Summary
 from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
 from mammoprep.panoptic import Journal
-from mammoprep.pixels import PixelError
-from mammoprep.records import Classes, Finding, MaskFile, Reader, Record, Skipped
+from mammoprep.pixels import PixelError, label_map, mask_file
+from mammoprep.records import Classes, Finding, LabelMap, MaskFile, Reader, Record, Skipped
 
 _DECISIVE = (
     *("mammoprep", "imagecodecs", "numpy", "opencv-python-headless", "pillow", "pycocotools", "pydicom"),
@@ -56,7 +57,7 @@ def convert(reader: Reader, root: Path, *, out: Path, options: Options, work: Wo
 
 
 def preview(reader: Reader, root: Path, *, options: Options) -> Summary:
-    """Count what `convert` would find, from the tables and the presence of the files; nothing is written."""
+    """Count what `convert` would find, from tables, label maps and the presence of the files; nothing is written."""
     _header(reader, root, options)
     records, skipped, classes = _read_tables(reader, root, options)
     present = []
@@ -66,22 +67,33 @@ def preview(reader: Reader, root: Path, *, options: Options) -> Summary:
         except PixelError as error:
             skipped.append(Skipped(record.shown, "image", str(error)))
         else:
-            left_out = [(item, _unusable(item, root, options)) for item in record.findings]
-            present.append(replace(record, findings=tuple(item for item, reason in left_out if reason is None)))
-            skipped += [reason for _, reason in left_out if reason]
+            items = [item for finding in record.findings for item in _promised(finding, root, options)]
+            skipped += [item for item in items if isinstance(item, Skipped)]
+            if record.findings and not items and not record.lesion_free:
+                skipped.append(Skipped(record.shown, "selection", mask_file.EMPTY))
+            else:
+                findings = tuple(item for item in items if isinstance(item, Finding))
+                present.append(replace(record, findings=findings))
     return summary.of_records(present, classes=classes, skipped=skipped, recipe=options.recipe)
 
 
-def _unusable(finding: Finding, root: Path, options: Options) -> Skipped | None:
-    """List a finding that has no class, or none of whose mask files is there."""
-    if finding.label is None:
-        return no_class(finding, options.labels)
-    if isinstance(finding.shape, MaskFile):
+def _promised(finding: Finding, root: Path, options: Options) -> Iterator[Finding | Skipped]:
+    """Yield a finding, or those of a label map; list one that has no class, or none of whose mask files is there."""
+    if isinstance(finding.shape, LabelMap):
+        for item in label_map.read(finding, finding.shape, root=root):
+            yield item if isinstance(item, Skipped) else _classed(item.finding, options)
+        return
+    if isinstance(finding.shape, MaskFile) and finding.label is not None:
         try:
             mask_file.check_there(finding.shape, root=root)
         except PixelError as error:
-            return Skipped(finding.source, "finding", str(error))
-    return None
+            yield Skipped(finding.source, "finding", str(error))
+            return
+    yield _classed(finding, options)
+
+
+def _classed(finding: Finding, options: Options) -> Finding | Skipped:
+    return no_class(finding, options.labels) if finding.label is None else finding
 
 
 def is_complete(out: Path) -> bool:
@@ -211,7 +223,7 @@ def _files(name: str, out: Path) -> tuple[Path, Path]:
 def _nothing_done(root: Path, counts: Summary) -> str:
     reasons = counts.skipped.get("image", {})
     if not reasons:
-        refused = "; ".join(list(counts.skipped.get("selection", {}))[:3])
+        refused = "; ".join([*counts.skipped.get("selection", {}), *counts.skipped.get("table", {})][:3])
         return f"{root}: its tables name no image that these options ask for{refused and f' ({refused})'}."
     reason, count = next(iter(reasons.items()))
     return f"{root}: none of {counts.skipped_images} images could be converted; {count} of them: {reason}."

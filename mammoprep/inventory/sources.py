@@ -5,16 +5,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from math import cos, hypot, inf, sin
+from math import inf
 from pathlib import Path
 from typing import cast, get_args
 
 from mammoprep import panoptic, parallel, pixels, tables
 from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
-from mammoprep.inventory.counts import Extent, Inventory, Lesion, Look, count
+from mammoprep.inventory.counts import Inventory, Lesion, Look, count
+from mammoprep.inventory.lesions import lesions_of
 from mammoprep.parallel import ONE, Workers
-from mammoprep.pixels import PixelError
-from mammoprep.records import Box, Ellipse, Polygon, Reader, Record, Skipped, Stage, Stroke, Union
+from mammoprep.pixels import PixelError, mask_file
+from mammoprep.records import Classes, Reader, Record, Skipped, Stage
 
 Recognise = Callable[[Path], Reader | None]
 """Gives the reader of a raw folder, None where it is of no data set that is known."""
@@ -33,15 +34,15 @@ def inspect(
 ) -> Inventory:
     """Count what a raw folder or a DATASET holds; nothing is written.
 
-    Of a raw folder the tables are read and files looked for; with `read_pixels` they are read too, which adds what
-    stands in them alone: manufacturer, pixel spacing, and what cannot be read. `labels` is one of the reader's schemes,
-    None for its default. `on_progress` is told (done, total) in files. Raises MammoprepError for a folder that is
-    neither, and for options that it does not have.
+    Of a raw folder the tables and label maps are read and files looked for; with `read_pixels` these are read too,
+    which adds what stands in them alone: manufacturer, pixel spacing, the size of lesions whose masks are files, and
+    what cannot be read. `labels` is one of the reader's schemes, None for its default. `on_progress` is told
+    (done, total) in files. Raises MammoprepError for a folder that is neither, and for options that it does not have.
     """
     if not source.is_dir():
         raise MissingFileError(source, hint="Name a raw folder, as it was downloaded, or a DATASET.")
     reader = recognise(source)
-    if (source / "panoptic.json").is_file() and (reader is None or (source / "cases.csv").is_file()):
+    if is_dataset(source) or (reader is None and (source / "panoptic.json").is_file()):
         if labels is not None or read_pixels:
             option = "--pixels" if labels is None else "--labels"
             raise MammoprepError(f"{source} is a DATASET: its tables say all. Leave out {option}.")
@@ -55,6 +56,7 @@ def inspect(
     items = list(reader.read(source, labels=scheme))
     records = sorted((item for item in items if isinstance(item, Record)), key=lambda record: record.source)
     skipped = [item for item in items if isinstance(item, Skipped)]
+    classes = next((item.names for item in items if isinstance(item, Classes)), reader.labels[scheme])
     looks, more = _of_records(source, records, scheme, read_pixels, workers=workers, on_progress=on_progress)
     skipped += more
     missing = sum(item.reason == NOT_THERE for item in more)
@@ -62,16 +64,21 @@ def inspect(
         looks,
         source=f"{reader.title} (mammoprep convert {reader.name})",
         labels=scheme,
-        classes=reader.labels[scheme],
+        classes=classes,
         files=len(records) - missing,
         skipped=skipped,
     )
 
 
+def is_dataset(source: Path) -> bool:
+    """Tell whether a folder is a DATASET, which has a table of cases beside its COCO-panoptic annotations."""
+    return all((source / name).is_file() for name in ("panoptic.json", "cases.csv"))
+
+
 def _unknown(source: Path, recognise: Recognise) -> MammoprepError:
     inner = sorted(entry for entry in source.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     below = next((entry for entry in inner if recognise(entry) or (entry / "panoptic.json").is_file()), None)
-    hint = f"Name {below}." if below else "Name a raw folder, as it was downloaded, or a DATASET."
+    hint = f"Name {below}." if below else "For images of your own say --reader folder, for COCO's JSON --reader coco."
     return MammoprepError(f"{source} is neither a DATASET nor the folder of a data set that is known. {hint}")
 
 
@@ -95,8 +102,6 @@ def _of_records(
 
 
 def _look(record: Record, *, root: Path, labels: str, read_pixels: bool) -> tuple[Look, list[Skipped]]:
-    no_class = f"no class under --labels {labels}"
-    skipped = [Skipped(each.source, "finding", no_class) for each in record.findings if each.label is None]
     look = Look(
         patient=record.patient_id,
         study=record.study_id,
@@ -104,49 +109,39 @@ def _look(record: Record, *, root: Path, labels: str, read_pixels: bool) -> tupl
         view=record.view,
         density=record.density,
         split=record.split,
-        lesion_free=record.lesion_free,
-        lesions=tuple(Lesion(each.label, extent(each.shape)) for each in record.findings if each.label is not None),
     )
+    skipped: list[Skipped] = []
+    size = None
     try:
         path = pixels.locate(root, record.source)
-        return _with_file(look, record, path) if read_pixels else look, skipped
+        if read_pixels:
+            look, size = _with_file(look, record, path)
     except PixelError as error:
-        return look, [*skipped, Skipped(record.source, "image", str(error))]
+        skipped.append(Skipped(record.source, "image", str(error)))
+    items = [item for each in record.findings for item in lesions_of(each, root=root, labels=labels, size=size)]
+    skipped += [item for item in items if isinstance(item, Skipped)]
+    is_free = record.lesion_free and not (items and any(each.may_be_empty for each in record.findings))
+    if record.findings and not items and not is_free:
+        skipped.append(Skipped(record.source, "selection", mask_file.EMPTY))
+    return replace(
+        look, lesion_free=is_free, lesions=tuple(each for each in items if isinstance(each, Lesion))
+    ), skipped
 
 
-def _with_file(look: Look, record: Record, path: Path) -> Look:
+def _with_file(look: Look, record: Record, path: Path) -> tuple[Look, tuple[int, int]]:
+    """Add what the image's file says, and give its size (H, W)."""
     grey = pixels.read(path)
     height, width = grey.pixels.shape
     if record.size and record.size != (height, width):
         raise PixelError(f"Rows/Columns are {height}x{width}, the table says {record.size[0]}x{record.size[1]}")
-    return replace(
+    more = replace(
         look,
         laterality=look.laterality or grey.facts.laterality,
         view=look.view or grey.facts.view,
         manufacturer=grey.facts.manufacturer,
         spacing_mm=grey.facts.pixel_spacing_mm,
     )
-
-
-def extent(shape: object) -> Extent | None:
-    """Give the bounding box of a box or an outline; None for what the tables alone do not tell, such as a mask file."""
-    match shape:
-        case Box():
-            return shape.x0, shape.y0, shape.x1, shape.y1
-        case Ellipse():
-            x = hypot(shape.rx * cos(shape.theta), shape.ry * sin(shape.theta))
-            y = hypot(shape.rx * sin(shape.theta), shape.ry * cos(shape.theta))
-            return shape.cx - x, shape.cy - y, shape.cx + x, shape.cy + y
-        case Polygon() | Stroke():
-            reach = shape.width / 2 if isinstance(shape, Stroke) else 0.0
-            xs, ys = zip(*shape.points, strict=True)
-            return min(xs) - reach, min(ys) - reach, max(xs) + reach, max(ys) + reach
-        case Union():
-            parts = [found for part in shape.parts if (found := extent(part))]
-            if len(parts) == len(shape.parts) > 0:
-                x0, y0, x1, y1 = zip(*parts, strict=True)
-                return min(x0), min(y0), max(x1), max(y1)
-    return None
+    return more, (height, width)
 
 
 def _of_dataset(root: Path) -> Inventory:

@@ -69,6 +69,17 @@ def _masks(root: Path, images: Sequence[_Marked]) -> None:
             panoptic.write_png(path, mask.astype(np.uint8) * 255)
 
 
+def _label_maps(root: Path, images: Sequence[_Marked]) -> None:
+    """Write a map an image, whose values are the BI-RADS of its lesions."""
+    for image in images:
+        values = np.zeros(image.shape, dtype=np.uint8)
+        for name, mask in image.lesions:
+            values[mask] = int(name[-1])
+        path = root / "masks" / Path(image.path).with_suffix(".png").name
+        path.parent.mkdir(exist_ok=True)
+        panoptic.write_png(path, values)
+
+
 def _seg(root: Path, images: Sequence[_Marked]) -> None:
     for image in images:
         if image.lesions:
@@ -173,6 +184,7 @@ def _coco(root: Path, images: Sequence[_Marked]) -> None:
 LAYOUTS: dict[str, Callable[[Path, Sequence[_Marked]], None]] = {
     "table": _table,
     "masks": _masks,
+    "label-maps": _label_maps,
     "dicom-seg": _seg,
     "labelme": _labelme,
     "cvat": _cvat,

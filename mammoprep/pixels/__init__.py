@@ -34,6 +34,7 @@ __all__ = [
     "read",
     "read_facts",
     "read_frames",
+    "read_labels",
     "read_segments",
     "read_values",
 ]
@@ -83,8 +84,19 @@ def read(path: Path, *, window: str = "auto") -> Grey:
 def read_values(path: Path) -> NDArray[Any]:
     """Read a file's stored values (H, W), not rendered: a mask's 0, 1 and 255. Raises PixelError as `read` does."""
     data = _load(path)
-    if not dicom.recognise(data):
-        return picture.read(data)[0]
+    return _cells(data) if dicom.recognise(data) else picture.read(data)[0]
+
+
+def read_labels(path: Path, *, in_colour: bool = False) -> NDArray[Any]:
+    """Read a label map's values (H, W): a DICOM file's stored ones, a picture's as `picture.read_labels` gives them.
+
+    Raises PixelError as `read` does, and where it is in colour and its numbers are asked for, or the reverse.
+    """
+    data = _load(path)
+    return _cells(data) if dicom.recognise(data) else picture.read_labels(data, in_colour=in_colour)
+
+
+def _cells(data: bytes) -> NDArray[Any]:
     header = dicom.parse(data)
     values: NDArray[Any] = pixel_data.decode(header.frame) >> header.tones.shift & (1 << header.tones.bits) - 1
     return values

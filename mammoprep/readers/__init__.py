@@ -61,8 +61,9 @@ def check_root(reader: Reader, root: Path) -> None:
     Raises:
         MammoprepError: it is missing, a file, empty or not the data set; the text says what it looks like.
     """
-    holds = f" that holds {reader.markers[0]}" if reader.markers else ""
-    wanted = f"Name the folder of {reader.title}{holds}."
+    wanted = "Name the folder that holds the images."
+    if reader.markers:
+        wanted = f"Name the folder of {reader.title} that holds {reader.markers[0]}."
     if not root.exists():
         raise MissingFileError(root, hint=wanted)
     if not root.is_dir():

@@ -350,6 +350,27 @@ def own(tmp_path):
     return root
 
 
+def test_a_known_data_set_is_told_to_who_takes_it_for_his_own_and_no_image_is_a_problem(raw, tmp_path, capsys):
+    assert run("folder", raw, tmp_path / "out", "--dry-run") == 1
+    notes = capsys.readouterr().err
+    assert f"{raw} looks like VinDr-Mammo, which `mammoprep convert vindr` reads.\n" in notes
+    assert "No image would be converted.\n" in notes
+
+
+def test_a_label_map_of_one_s_own(own, tmp_path, capsys):
+    values = np.zeros((40, 40), dtype=np.uint8)
+    values[30:35, 2:7], values[36:38, 1:3], values[0, 0] = 2, 1, 3
+    panoptic.write_png(own / "anna_mask.png", values)
+    how = ("--column", "patient=wer", "--values", "1=cyst,2=mass", "--workers", 1, "--json")
+    assert run("folder", own, tmp_path / "out", *how) == 0
+
+    counts = json.loads(capsys.readouterr().out)
+    assert counts["findings"] == {"cyst": 2, "mass": 1}
+    assert counts["skipped"] == {"finding": {"the label map's value 3 has no class": 1}}
+    assert run("folder", own, tmp_path / "no", "--values", "1:cyst") == 2
+    assert "--values 1:cyst is not VALUE=CLASS" in capsys.readouterr().err
+
+
 def test_a_folder_of_one_s_own_comes_out_under_pseudonyms(own, tmp_path, capsys):
     out = tmp_path / "out"
     assert run("folder", own, out, "--column", "patient=wer", "--workers", 1) == 0

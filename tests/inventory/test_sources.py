@@ -1,6 +1,5 @@
 """Raw folders and DATASETs: the same collection gives the same counts."""
 
-import math
 import shutil
 from pathlib import Path
 
@@ -8,9 +7,7 @@ import pytest
 
 from mammoprep import convert, inventory, panoptic, phantom
 from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
-from mammoprep.inventory.sources import extent
 from mammoprep.readers import READERS, recognise
-from mammoprep.records import Box, Ellipse, Polygon, RunLengths, Stroke, Union
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -64,12 +61,6 @@ def test_mirrored_and_cropped_images_have_the_sizes_of_their_lesions(phantoms, t
     assert (found[0].sizes_px, found[0].sizes_mm) == (found[1].sizes_px, found[1].sizes_mm)
 
 
-def test_the_extent_of_a_union_holds_its_parts():
-    ring = Polygon(((1.0, 2.0), (4.0, 2.0), (4.0, 9.0)))
-    assert extent(Union((ring, Ellipse(10, 5, 2, 3)))) == (1, 2, 12, 9)
-    assert extent(Union((ring, RunLengths((4, 4), "04")))) is None
-
-
 def test_another_label_scheme_has_other_classes(phantoms):
     found = inspect(phantoms, labels="finding")
     assert found.classes["Mass"].findings > 0
@@ -110,21 +101,6 @@ def test_the_progress_is_told(phantoms):
     told = []
     inspect(phantoms, on_progress=lambda done, total: told.append((done, total)))
     assert told == [(number, 24) for number in range(1, 25)]
-
-
-@pytest.mark.parametrize(
-    ("shape", "box"),
-    [
-        (Box(1, 2, 3, 5), (1, 2, 3, 5)),
-        (Polygon(((4, 1), (0, 3), (2, 7))), (0, 1, 4, 7)),
-        (Stroke(((4, 4),), 6), (1, 1, 7, 7)),
-        (Ellipse(10, 10, 4, 2), (6, 8, 14, 12)),
-        (Ellipse(10, 10, 4, 2, math.pi / 2), (8, 6, 12, 14)),
-        ("a mask file", None),
-    ],
-)
-def test_bounding_boxes_of_shapes(shape, box):
-    assert extent(shape) == (box and pytest.approx(box))
 
 
 def test_sizes_of_a_data_set_are_native(tmp_path):

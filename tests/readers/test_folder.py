@@ -125,6 +125,25 @@ def test_a_wrong_column_is_one_line(tmp_path, column, text):
     assert str(caught.value).startswith(text)
 
 
+@pytest.mark.parametrize(
+    ("columns", "lacking"),
+    [
+        ({"xmin": "2", "ymin": "3", "right_end": "5", "ymax": "6"}, ["x1"]),
+        ({"x": "2", "y": "3", "breite": "3", "hoehe": "3"}, ["width", "height"]),
+        ({"x": "2", "y": "3", "width": "3", "height": "3", "left": "2"}, []),
+        ({"width": "10", "height": "12"}, ["x", "y"]),
+        ({"diameter": "3"}, []),
+    ],
+)
+def test_a_box_that_columns_say_in_part_is_told(tmp_path, columns, lacking):
+    _, skipped, _ = read(table(image(tmp_path, "a.png"), {"image": "a", "patient": "p", **columns}))
+
+    told = [reason for source, _, reason in skipped if source == "lesions.csv"]
+    names = ", ".join(lacking)
+    text = f"columns of a box are there, but none for {names}; --column {names.partition(',')[0]}=NAME says which is"
+    assert told == ([text] if lacking else [])
+
+
 def test_a_workbook_and_several_tables_add_up(tmp_path):
     book = openpyxl.Workbook()
     for row in (("filename", "patient"), ("a.png", "p1"), ("a.png", "p2")):
@@ -190,7 +209,7 @@ def test_masks_are_known_by_their_names(tmp_path, mask, label):
     (record,), skipped, _ = read(tmp_path, patient="x")
 
     assert skipped == []
-    assert [(f.shape, f.label, f.source) for f in record.findings] == [(MaskFile(mask), label, mask)]
+    assert [(f.shape, f.label, f.source) for f in record.findings] == [(MaskFile(mask, may_be_empty=True), label, mask)]
 
 
 def test_a_mask_without_an_image_and_an_image_without_a_mask_are_listed(tmp_path):
@@ -209,7 +228,7 @@ def test_a_table_can_name_masks(tmp_path):
     rows = ({"image": "a", "patient": "p", "mask": "77.png"}, {"image": "a", "patient": "p", "mask": "../b.png"})
     (record,), skipped, _ = read(table(tmp_path, *rows))
 
-    assert [finding.shape for finding in record.findings] == [MaskFile("drawn/77.png")]
+    assert [finding.shape for finding in record.findings] == [MaskFile("drawn/77.png", may_be_empty=True)]
     assert skipped == [("lesions.csv row 3", "finding", "the mask: the path leaves the raw folder")]
 
 

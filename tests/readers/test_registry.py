@@ -103,6 +103,12 @@ def test_a_wrong_path(tmp_path):
     )
 
 
+def test_a_wrong_path_where_any_folder_will_do(tmp_path):
+    assert error_of(READERS["folder"], tmp_path / "nowhere").endswith(
+        "nowhere does not exist. Name the folder that holds the images."
+    )
+
+
 def test_a_file(tmp_path):
     (tmp_path / "raw.zip").touch()
 

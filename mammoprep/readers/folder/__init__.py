@@ -4,6 +4,8 @@ What      DICOM, PNG, TIFF, JPEG or PGM files at any depth, and one or more of
           - CSV or XLSX tables directly in RAW, a row a box, a mask file or an image;
           - mask images: `<image>_mask[_<class>][_<n>].png` beside the image, or `masks/[<class>/]<image>.png`;
             one file is one lesion, where it is above half of its largest value;
+          - label maps: such files whose values are classes, said by `--values 1=benign,2=malignant`, and nnU-Net's
+            `labelsTr/<case>.png` beside `imagesTr/<case>_0000.png` and dataset.json, which says them itself;
           - DICOM SEG files, a segment a lesion, found by the image that they refer to;
           - LabelMe or VIA JSON, CVAT for images (XML), COCO instances JSON, VIA CSV; at any depth.
 Licence   Your own.
@@ -16,11 +18,16 @@ Columns   image, patient, study, laterality, view, density, split, label, lesion
 Labels    data      the classes that the annotations name, sorted; an outline without one is a `lesion`.
                     `--classes benign,malignant` says which to take and in which order; others have no class
 Empty     An image that no annotation names is left out: nothing says that it has no lesion. One that is named, but has
-          no outline (a row without a box, a LabelMe file without shapes), is left out too, unless `--empty lesion-free`
-          says that it was looked at. `lesion_free` in a table decides for its image; a label `normal` or `no finding`
-          in a row without outline says the same.
+          no outline (a row without a box, a LabelMe file without shapes, an empty mask), is left out too, unless
+          `--empty lesion-free` says that it was looked at. `lesion_free` in a table decides for its image; a label
+          `normal` or `no finding` in a row without outline says the same.
 Patients  The table's column; else `--patient REGEX`, whose first group is looked for in the image's path; else
           PatientID of the DICOM header. An image whose patient none of them gives is skipped: folds would leak.
+Maps      Each connected part of a value (8 neighbours) is a lesion; two values of one class are never joined, so a map
+          may number its lesions: `--values 1=mass,2=mass`. A value is a grey level, or the index of a coloured palette;
+          six hexadecimal digits are a colour, `--values ff0000=malignant`. 0 and what is transparent are background,
+          as is a class `background`; a value without a class is listed for each map. A mask whose name, folder or row
+          gives a class stays one lesion. JPEG is refused: it changes values.
 Quirks    Paths, patients and studies never appear in outputs as they are: keyed hashes stand for them. The key is made
           beside OUT (`OUT.key`, or `--key FILE`) with a table that leads back (`OUT.key.csv`): keep both in the house.
           `--no-pseudonymise` leaves names as they are. Annotators' free text (attributes, descriptions) is not taken
@@ -39,7 +46,7 @@ from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep.exports.files import image_ids, patient_of, patient_pattern
 from mammoprep.readers.folder.gather import Found, gather, survey
 from mammoprep.readers.folder.table import COLUMNS, is_yes
-from mammoprep.records import Classes, Finding, Reader, Record, Skipped
+from mammoprep.records import Classes, Finding, LabelMap, Reader, Record, Skipped
 
 LESION = "lesion"
 """The class of an outline that has none."""
@@ -59,6 +66,7 @@ def read(
     labels: str = "data",
     column: Sequence[str] = (),
     classes: str = "",
+    values: str = "",
     patient: str = "",
     empty: str = "leave-out",
 ) -> Iterator[Record | Skipped | Classes]:
@@ -68,14 +76,16 @@ def read(
     if empty not in EMPTY:
         raise UnknownNameError(empty, kind="--empty", known=EMPTY)
     pattern, named = patient_pattern(patient), _named(column)
-    found, skipped = gather(root, named=named)
+    found, skipped = gather(root, named=named, values=values)
+    if values and not any(isinstance(each.shape, LabelMap) for image in found.values() for each in image.findings):
+        raise MammoprepError(f"--values: {root} holds no mask, or each has a class by its name. Leave it out.")
     yield from skipped
     known = _known(classes, found.values())
     yield Classes(tuple(known.values()))
     ids = image_ids(found)
     for source, image in sorted(found.items()):
         free = image.lesion_free(otherwise=empty == "lesion-free")
-        if free is None:
+        if free is None and not image.may_be_empty:
             yield Skipped(source, "selection", "no outline, and nothing says lesion-free; --empty lesion-free says it")
             continue
         if image.outlined and not image.findings:
@@ -85,7 +95,7 @@ def read(
         if not who:
             yield Skipped(source, "image", f"no patient is known: {image.why or 'name a column, or say --patient'}")
             continue
-        if image.outlined and image.facts.get("lesion_free") and is_yes(image.facts["lesion_free"]):
+        if image.outlined and not image.may_be_empty and is_yes(image.facts.get("lesion_free", "")):
             yield Skipped(source, "table", "called lesion-free, yet outlined: the outlines hold")
         yield Record(
             source=source,
@@ -96,7 +106,7 @@ def read(
             view=image.facts.get("view", "").upper(),
             density=_density(image.facts.get("density", "")),
             split=image.facts.get("split", ""),
-            lesion_free=free,
+            lesion_free=bool(free),
             size=image.size,
             findings=tuple(_labelled(finding, known) for finding in image.findings),
         )
@@ -116,14 +126,24 @@ def _named(column: Iterable[str]) -> dict[str, str]:
 def _known(classes: str, images: Iterable[Found]) -> dict[str, str]:
     """Give the classes in their order, by their names in small letters: those asked for, else all that occur."""
     asked = [name.strip() for name in classes.split(",") if name.strip()]
-    labels = (finding.label or LESION for image in images for finding in image.findings)
+    named = {name for image in images for finding in image.findings for name in _names(finding)}
     known: dict[str, str] = {}
-    for name in asked or sorted(set(labels)):
+    for name in asked or sorted(named):
         known.setdefault(name.casefold(), name)
     return known
 
 
+def _names(finding: Finding) -> set[str]:
+    if isinstance(finding.shape, LabelMap):
+        return {name for name in finding.shape.classes.values() if name}
+    return {finding.label or LESION}
+
+
 def _labelled(finding: Finding, known: Mapping[str, str]) -> Finding:
+    """Give a finding its class as it is spelt, None where it has none; a label map those of its values."""
+    if isinstance(finding.shape, LabelMap):
+        given = {value: name and known.get(name.casefold()) for value, name in finding.shape.classes.items()}
+        return replace(finding, shape=replace(finding.shape, classes=given))
     return replace(finding, label=known.get((finding.label or LESION).casefold()))
 
 

@@ -12,7 +12,8 @@ from mammoprep.exports import Entry, Files
 from mammoprep.exports.files import walk
 from mammoprep.exports.formats import ENDINGS as EXPORTS
 from mammoprep.readers.folder import masks, table
-from mammoprep.records import Finding, MaskFile, SegmentFrames, Skipped, Stage
+from mammoprep.readers.folder.values import meanings
+from mammoprep.records import Finding, LabelMap, MaskFile, SegmentFrames, Skipped, Stage
 
 if TYPE_CHECKING:
     from mammoprep.pixels import Identity
@@ -53,9 +54,17 @@ class Found:
     study_uid: str = ""
     why: str = ""
 
+    @property
+    def may_be_empty(self) -> bool:
+        """Tell whether there is nothing but masks, each of which may be empty."""
+        return bool(self.findings) and all(finding.may_be_empty for finding in self.findings)
+
     def lesion_free(self, *, otherwise: bool) -> bool | None:
-        """Say whether it is free of lesions; None where it is not known, and is not to be taken for it `otherwise`."""
-        if self.outlined:
+        """Say whether it is free of lesions; None where it is not known, and is not to be taken for it `otherwise`.
+
+        Where there are only masks, say what it is if they are empty.
+        """
+        if self.outlined and not self.may_be_empty:
             return False
         said = self.facts.get("lesion_free")
         return True if (table.is_yes(said) if said else otherwise) else None
@@ -132,9 +141,11 @@ def _header_as_of(path: Path, _time: int, _size: int) -> "Identity | str":
         return str(error)
 
 
-def gather(root: Path, *, named: Mapping[str, str]) -> tuple[dict[str, Found], list[Skipped]]:
+def gather(root: Path, *, named: Mapping[str, str], values: str) -> tuple[dict[str, Found], list[Skipped]]:
     """Give what the annotations say by image, and what cannot be used of them; images that none names are listed."""
     files = survey(root)
+    known = meanings(root, files.exports, said=values)
+    files = replace(files, exports=tuple(path for path in files.exports if path not in known.files))
     images, pictures = Files(files.images), Files((*files.images, *files.masks))
     found: dict[str, Found] = {}
     skipped: list[Skipped] = []
@@ -152,14 +163,20 @@ def gather(root: Path, *, named: Mapping[str, str]) -> tuple[dict[str, Found], l
         findings = []
         for finding in entry.findings:
             try:
-                findings.append(_with_mask(finding, pictures))
+                findings.append(masks.with_file(finding, pictures, known))
             except LookupError as error:
                 skipped.append(Skipped(finding.source, "finding", f"the mask: {error.args[0]}"))
-        used |= {finding.shape.source for finding in findings if isinstance(finding.shape, MaskFile)}
+        used |= {finding.shape.source for finding in findings if isinstance(finding.shape, MaskFile | LabelMap)}
         skipped += _add(found.setdefault(source, _blank(files.headers.get(source))), entry, findings)
     for path in files.masks:
         if path not in used:
-            skipped += _add_mask(path, images, found, files.headers)
+            mask = masks.read(path, images, known)
+            if isinstance(mask, Skipped):
+                skipped.append(mask)
+            else:
+                source, finding = mask
+                image = found.setdefault(source, _blank(files.headers.get(source)))
+                skipped += _add(image, Entry(source, finding.source, (finding,)), [finding])
     by_uid = {header.sop_uid: path for path, header in files.headers.items() if not isinstance(header, str)}
     for path in files.segmentations:
         skipped += _add_segments(root, path, by_uid, found, files.headers)
@@ -194,13 +211,6 @@ def _entries(
             yield item if isinstance(item, Skipped) else (item, folder, (stem,) if alone else ())
 
 
-def _with_mask(finding: Finding, pictures: Files) -> Finding:
-    """Find the file of a mask that a table names."""
-    if not isinstance(finding.shape, MaskFile):
-        return finding
-    return replace(finding, shape=replace(finding.shape, source=pictures.find(finding.shape.source)))
-
-
 def _blank(header: "Identity | str | None") -> Found:
     if header is None or isinstance(header, str):
         return Found(why=header or "")
@@ -219,18 +229,6 @@ def _add(image: Found, entry: Entry, findings: Sequence[Finding]) -> Iterator[Sk
             yield Skipped(finding.source, "finding", "the outline repeats an earlier one of the image")
         else:
             image.findings.append(finding)
-
-
-def _add_mask(
-    path: str, images: Files, found: dict[str, Found], headers: "Mapping[str, Identity | str]"
-) -> list[Skipped]:
-    try:
-        source, label = masks.match(path, images)
-    except LookupError as error:
-        return [Skipped(path, "image", f"a mask: {error.args[0]}")]
-    finding = Finding(MaskFile(path), label, path, {"shape": "mask"})
-    image = found.setdefault(source, _blank(headers.get(source)))
-    return list(_add(image, Entry(source, path, (finding,)), [finding]))
 
 
 def _add_segments(

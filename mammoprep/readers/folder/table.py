@@ -35,6 +35,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 NORMAL = {"normal", "no finding", "negative", "none"}
 """Labels of a row without an outline that say that the image has no lesion."""
 _FACTS = ("patient", "study", "laterality", "view", "density", "split", "lesion_free")
+_BOXES = (("x0", "y0", "x1", "y1"), ("x", "y", "width", "height"))
 _YES, _NO = {"1", "yes", "true", "y"}, {"0", "no", "false", "n"}
 
 
@@ -63,12 +64,25 @@ def read(table: Table, *, name: str, named: Mapping[str, str]) -> Iterator[Entry
     if not places["image"]:
         yield Skipped(name, "table", "no column names the image; --column image=NAME says which does")
         return
+    lacking = _lacking(places)
+    if lacking:
+        reason = (
+            f"columns of a box are there, but none for {', '.join(lacking)}; --column {lacking[0]}=NAME says which is"
+        )
+        yield Skipped(name, "table", reason)
     for row in table.rows:
         yield from _row(row, {what: row[column] for what, column in places.items() if column})
 
 
 def _place(table: Table, names: Sequence[str]) -> str:
     return next((name for name in names if table.has(name)), "")
+
+
+def _lacking(places: Mapping[str, str]) -> list[str]:
+    """Give what no column says of a box that others say in part; nothing where it is said whole, or not at all."""
+    lacking = [[what for what in whole if not places[what]] for whole in _BOXES]
+    partly = [each for each, whole in zip(lacking, _BOXES, strict=True) if 0 < len(each) < len(whole)]
+    return min(partly, key=len) if partly and all(lacking) else []
 
 
 def _row(row: Row, cells: Mapping[str, str]) -> Iterator[Entry | Skipped]:
@@ -103,15 +117,14 @@ def _shapes(cells: Mapping[str, str]) -> list[tuple[str, Box | Outline | MaskFil
     masks: list[tuple[str, Box | Outline | MaskFile]] = []
     if cells.get("mask"):
         masks.append(("mask", MaskFile(cells["mask"])))
-    corners, sides = ("x0", "y0", "x1", "y1"), ("x", "y", "width", "height")
-    for keys in (corners, sides):
+    for keys in _BOXES:
         texts = [cells.get(key, "") for key in keys]
         if not any(texts[:2]) or any(key not in cells for key in keys):
             continue
         a, b, c, d = map(number, texts)
         if a is None or b is None or c is None or d is None:
             raise ValueError("a corner of the box is missing or no number")
-        box = Box(a, b, c, d) if keys == corners else Box(a, b, a + c, b + d)
+        box = Box(a, b, c, d) if keys == _BOXES[0] else Box(a, b, a + c, b + d)
         if box.x0 >= box.x1 or box.y0 >= box.y1:
             raise ValueError("the box is empty or inverted")
         return masks or [("box", box)]

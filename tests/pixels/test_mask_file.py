@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from mammoprep import outlines, panoptic, pixels
-from mammoprep.convert import Options, case, mask_file
+from mammoprep.convert import Options, case
 from mammoprep.convert.case import Job
-from mammoprep.pixels import PixelError
+from mammoprep.pixels import PixelError, mask_file
 from mammoprep.readers import cdd_cesm
 from mammoprep.records import Finding, MaskFile, Record
 
@@ -90,6 +90,16 @@ def test_values_choose_among_the_labels_of_a_map(write, read):
         read(name, values=(4,))
 
 
+def test_several_small_values_are_a_label_map_and_no_mask(write, read):
+    values = block(1)
+    assert read(write("one.png", values))[0].sum() == 80
+    values[0, 0], values[0, 1] = 2, 32
+    with pytest.raises(PixelError, match="a label map of the values 1, 2, 32; `convert folder --values` gives"):
+        read(write("map.png", values))
+    values[0, 1] = 33
+    assert read(write("grey.png", values))[0].sum() == 1
+
+
 def test_a_file_of_zeros_is_an_empty_mask(write, read):
     with pytest.raises(PixelError, match="^the mask is empty$"):
         read(write("m.png", block(0)))
@@ -134,7 +144,7 @@ def test_the_residual_tells_how_far_the_factors_differ(write, read):
     ],
 )
 def test_pairs_of_cbis_ddsm_that_differ_in_size_fit(found, size, residual):
-    assert mask_file._fit(found, size)["residual"] == residual
+    assert mask_file.fit(found, size)["residual"] == residual
 
 
 def test_a_mask_of_another_shape_is_refused(write, read):
