@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from mammoprep import panoptic
-from mammoprep.convert import Options, Work, convert, preview
+from mammoprep.convert import Options, Work, convert, preview, pseudonymised
 from mammoprep.errors import MammoprepError
 from mammoprep.phantom import folder as phantoms
+from mammoprep.pseudonyms import Pseudonyms
 from mammoprep.readers import folder
 from mammoprep.records import Classes, LabelMap, MaskFile, Record, Skipped
 
@@ -152,6 +153,20 @@ def test_a_map_becomes_lesions_and_every_value_is_accounted_for(tmp_path):
     (segment, *_) = panoptic.load(tmp_path / "out").images[0].segments
     assert segment.extra["mask_file"] == {"source": "a_mask.png", "scale_x": 1.0, "scale_y": 1.0, "residual": 0.0}
     assert segment.extra["attributes"] == {"shape": "label map"}
+
+
+def test_the_name_of_a_map_does_not_come_out(tmp_path):
+    root = image(image(tmp_path / "raw", "roe.png"), "roe_mask.png", (2, 0, 0), (7, 0, 9))
+    names = Pseudonyms(b"k" * 32)
+    chosen = Options(labels="data", reader={"patient": "(.)[.]", "values": "2=malignant"})
+    convert(pseudonymised(folder.READER, names), root, out=tmp_path / "out", options=chosen, work=Work(workers=1))
+
+    (segment, *_) = panoptic.load(tmp_path / "out").images[0].segments
+    assert segment.extra["mask_file"]["source"] == names.of_file("roe_mask.png")
+    assert segment.extra["attributes"] == {"shape": "label map"}
+    assert f"{names.of_file('roe_mask.png')} value 7,finding" in (tmp_path / "out" / "skipped.csv").read_text()
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert [path for path in written if b"roe" in path.name.encode() + path.read_bytes()] == []
 
 
 def test_a_dry_run_reads_maps(tmp_path):
