@@ -15,25 +15,30 @@ MOST_POINTS = 1000
 """Contour points given to a hull, which takes 2 microseconds for each; of more, every n-th is."""
 
 
-def contours(bright: Mask) -> Sequence[NDArray[np.int32]]:
-    """Give the outer contour (N, 1, 2) of each 8-connected component: x, y of its boundary pixels in order."""
+Contour = NDArray[np.int32]
+"""Boundary pixels (N, 1, 2) of a component, x and y, in order."""
+
+
+def contours(bright: Mask) -> Sequence[Contour]:
+    """Give the outer contour of each 8-connected component."""
     found: Sequence[Any] = cv2.findContours(bright.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
     return found
 
 
-def enclose(bright: Mask, *, recipe: Recipe) -> Mask:
-    """Add what one hull around all components encloses; it is spanned by the centres of their boundary pixels."""
+def enclose(bright: Mask, outlines: Sequence[Contour], *, recipe: Recipe) -> Mask:
+    """Add what one hull around all components encloses; it is spanned by the centres of their outer boundary pixels."""
     if recipe.hull == "none":
         return bright
-    points = np.concatenate(contours(bright))[:, 0]
+    points = np.concatenate(outlines)[:, 0]
     points = points[:: 1 + len(points) // MOST_POINTS]
-    cloud = shapely.multipoints(points)
-    hull = shapely.convex_hull(cloud)
+    cloud = shapely.linestrings(np.append(points, points[:1], axis=0))  # made in a twentieth of a multipoint's time
     if recipe.hull == "concave":
         hull = shapely.concave_hull(cloud, ratio=recipe.hull_ratio)
-    elif recipe.hull == "alpha" and hull.area > 0:  # points on one line have no triangles
+    else:
+        hull = shapely.convex_hull(cloud)
+    if recipe.hull == "alpha" and hull.area > 0:  # points on one line have no triangles
         hull = _alpha_shape(points, reach=max(bright.shape) / 2)
-    return bright | _rasterise(hull, *bright.shape)
+    return _with_hull(bright, hull)
 
 
 def _alpha_shape(points: NDArray[np.int32], *, reach: float) -> Any:
@@ -51,16 +56,17 @@ def _alpha_shape(points: NDArray[np.int32], *, reach: float) -> Any:
     return shapely.multipolygons(shapely.polygons(shapely.get_exterior_ring(parts)))
 
 
-def _rasterise(hull: Any, height: int, width: int) -> Mask:
-    """Give the pixels whose centre, at whole x and y, lies in a hull with whole-numbered corners or on its edge."""
-    filled, edge = np.zeros((2, height, width), dtype=np.uint8)
+def _with_hull(bright: Mask, hull: Any) -> Mask:
+    """Add the pixels whose centre, at whole x and y, lies in a hull with whole-numbered corners or on its edge."""
+    filled, edge = np.zeros((2, *bright.shape), dtype=np.uint8)
     rings = [shapely.get_coordinates(part).astype(np.int32) for part in shapely.get_parts(hull)]
     cv2.fillPoly(filled, rings, 1)
     cv2.polylines(edge, rings, True, 1)
-    y, x = np.divmod(np.flatnonzero(edge.view(np.bool_)), width)
+    y, x = np.divmod(np.flatnonzero(edge.view(np.bool_) > bright), bright.shape[1])
     shapely.prepare(hull)
     filled[y, x] = shapely.intersects_xy(hull, x, y)  # OpenCV also fills the pixels that an edge only grazes
-    return filled.view(np.bool_)
+    joined: Mask = bright | filled.view(np.bool_)
+    return joined
 
 
 def inscribed_ellipse(height: int, width: int) -> Mask:

@@ -13,7 +13,7 @@ from skimage.measure import label
 from skimage.morphology import disk
 
 from mammoprep.errors import MammoprepError
-from mammoprep.pseudo_mask import ADAPTIVE, PAPER, Recipe, clip, segment
+from mammoprep.pseudo_mask import ADAPTIVE, PAPER, Recipe, clip, otsu, segment
 from mammoprep.records import Box
 
 HULLS = ("concave", "alpha", "convex", "none")
@@ -145,6 +145,39 @@ def test_alpha_hull_is_that_of_the_alphashape_library():
         hull = alphashape(np.concatenate(contours)[:, 0], 2 / 90)
     y, x = np.mgrid[: pixels.shape[0], : pixels.shape[1]]
     assert np.array_equal(found.mask, shapely.intersects_xy(hull, x, y) | plain.mask)
+
+
+@pytest.mark.parametrize("window", [(0, 0, 301, 280), (61, 40, 240, 203), (100, 0, 301, 281), (9, 80, 300, 91)])
+def test_a_wide_blur_at_every_second_pixel_is_that_of_every_pixel(window):
+    pixels = np.clip(30000 + texture(281, 301), 0, 65535).astype(np.uint16)
+    x0, y0, x1, y1 = window
+    exact, halved = (blur(pixels, window, sigma=7) for blur in (otsu._blur, otsu._blur_halved))
+    assert halved.shape == (math.ceil((y1 - y0) / 2), math.ceil((x1 - x0) / 2))
+    fine = cv2.resize(halved, None, fx=2, fy=2)[: y1 - y0, : x1 - x0]
+    assert np.abs(exact - fine)[1:-1, 1:-1].max() < 0.01 * np.ptp(exact)
+
+
+@pytest.mark.parametrize(("hull", "alike"), [("none", 0.995), ("convex", 0.995), ("alpha", 0.99), ("concave", 0.99)])
+def test_a_large_box_gets_the_mask_that_every_pixel_gives(hull, alike, monkeypatch):
+    pixels, truth, box = lesion(230)
+    found = segment(pixels, box, recipe=Recipe(hull=hull))
+    monkeypatch.setattr(otsu, "LARGEST_EXACT", 10_000)
+    exact = segment(pixels, box, recipe=Recipe(hull=hull))
+    assert not np.array_equal(found.mask, exact.mask)
+    assert dice(found.mask, exact.mask) > alike
+    assert dice(found.mask, truth) > 0.9
+    assert found.threshold == pytest.approx(exact.threshold, rel=0.01)
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 900, 1), Box(3, 0, 4, 600), Box(0, 0, 385, 3), Box(0, 0, 899, 600)])
+def test_a_long_box_blurred_at_every_second_pixel_keeps_a_mask_in_the_box(box):
+    pixels = np.random.default_rng(0).integers(0, 65535, (600, 900)).astype(np.uint16)
+    tissue = np.zeros(pixels.shape, dtype=bool)
+    tissue[:, 1:450:2] = True
+    for within in (None, tissue):
+        mask = segment(pixels, box, tissue=within, recipe=PAPER).mask
+        assert mask.any()
+        assert mask.sum() == mask[int(box.y0) : int(box.y1), int(box.x0) : int(box.x1)].sum()
 
 
 def test_far_pixels_change_nothing_and_near_ones_do():
