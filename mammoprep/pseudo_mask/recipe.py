@@ -62,18 +62,18 @@ class Recipe:
 class Learned:
     """A mask drawn by the network in the package; `network` names its training, for the manifest."""
 
-    network: str = "cdd-cesm-1"
+    network: str = "cdd-cesm-2"
 
     def __post_init__(self) -> None:
         """Refuse a network that the package does not hold."""
-        if self.network != "cdd-cesm-1":
-            raise UnknownNameError(self.network, kind="network", known=("cdd-cesm-1",))
+        if self.network != "cdd-cesm-2":
+            raise UnknownNameError(self.network, kind="network", known=("cdd-cesm-2",))
 
 
 PAPER = Recipe()
 ADAPTIVE = Recipe(sigma=1.0, hull="convex", min_area=10, unit="box", centre=3.0)
 LEARNED = Learned()
-DICE: Mapping[Recipe | Learned, float] = {PAPER: 0.685, ADAPTIVE: 0.753, LEARNED: 0.793}
+DICE: Mapping[Recipe | Learned, float] = {PAPER: 0.685, ADAPTIVE: 0.753, LEARNED: 0.813}
 """Mean Dice with 380 free-hand outlines of 42 CDD-CESM patients, exact boxes; the network's with patients it never saw.
 
 The images are of 512 pixels, and sigma and area of the paper's recipe were scaled with them:
