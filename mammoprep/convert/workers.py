@@ -11,6 +11,7 @@ from typing import Any
 
 import joblib
 import psutil
+from threadpoolctl import threadpool_limits
 
 from mammoprep import parallel
 from mammoprep.convert import case
@@ -80,7 +81,8 @@ def make_all(
             yield from joblib.Parallel(n_jobs=-1, return_as="generator_unordered")(_calls(tasks, job))
         return
     if workers == 1:
-        yield from (make_one(case.make, record, number=number, job=job) for number, record in tasks)
+        with threadpool_limits(1):  # on a busy machine two threads of BLAS wait for each other
+            yield from (make_one(case.make, record, number=number, job=job) for number, record in tasks)
         return
     done = set()
     try:
