@@ -201,3 +201,12 @@ with panoptic.journaled(Path({str(out)!r}), header={HEADER!r}, existing="overwri
     assert (out / "run.json").read_text() == "new"
     panoptic.tidy(out)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_was_made_for_the_lock_alone_goes_with_it(tmp_path):
+    with panoptic.locked(tmp_path / "a" / "b" / "lock"):
+        pass
+    assert not list(tmp_path.iterdir())
+    with panoptic.locked(tmp_path / "a" / "b" / "lock"):
+        (tmp_path / "a" / "result").touch()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["result"]

@@ -1,5 +1,7 @@
 """`mammoprep evaluate`: the scores of a RUN, or of any PREDICTIONS for a DATASET."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +12,7 @@ from mammoprep.cli.score_tables import show
 from mammoprep.errors import MammoprepError
 
 if TYPE_CHECKING:
+    from mammoprep.evaluation.kept import Keeper
     from mammoprep.evaluation.runs import Evaluation
 
 FIGURES = ("sweep", "explain-threshold", "precision-recall", "froc", "strata", "cases")
@@ -49,6 +52,7 @@ def evaluate(
     seed: Seed = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Images at a time. Default: the number of cores.")] = None,
     cluster: console.Cluster = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an evaluation that was killed.")] = False,
     json: console.Json = False,
 ) -> None:
     """Score predictions: PQ, RQ and SQ over the IoU threshold, AP, FROC, Dice and IoU, by class and by part.
@@ -66,15 +70,34 @@ def evaluate(
     if figures and not out:
         raise MammoprepError("--figures needs a folder to draw into. Say --out DIR.")
     how = Workers(workers or cpu_count(), cluster)
-    options = runs.Options(matching, missing_as_empty, resamples, seed, explain_threshold, how)
-    with console.progress("evaluate") as on_progress:
-        found = runs.evaluate(source, predictions, on=on, options=options, on_progress=on_progress)
-    if out:
-        _write(found, out, iou_sweep=iou_sweep, figures=figures)
+    with _keeping(out, resume=resume) as keeper:
+        options = runs.Options(matching, missing_as_empty, resamples, seed, explain_threshold, how, keeper)
+        with console.progress("evaluate") as on_progress:
+            found = runs.evaluate(source, predictions, on=on, options=options, on_progress=on_progress)
+        if out:
+            _write(found, out, iou_sweep=iou_sweep, figures=figures)
     if json:
         console.print_json(found.report.to_json())
     else:
         show(found.report.to_json(), iou_sweep=iou_sweep)
+
+
+@contextmanager
+def _keeping(out: Path | None, *, resume: bool) -> "Iterator[Keeper | None]":
+    """Keep finished images beside the results meanwhile."""
+    from mammoprep.evaluation import kept
+
+    if out is None:
+        if resume:
+            raise MammoprepError("--resume needs the folder of the evaluation that was killed. Say --out DIR.")
+        yield None
+        return
+    try:
+        with kept.keeping(out, resume=resume) as keeper:
+            yield keeper
+    except KeyboardInterrupt:
+        console.note("Stopped. What is done is kept; the same command with --resume goes on from here.")
+        raise
 
 
 def _write(found: "Evaluation", out: Path, *, iou_sweep: bool, figures: bool) -> None:

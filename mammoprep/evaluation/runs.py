@@ -1,14 +1,16 @@
 """PREDICTIONS scored whole, a RUN folder fold by fold, each on its own validation images."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
+from mammoprep.evaluation import kept
 from mammoprep.evaluation.explain import explain
+from mammoprep.evaluation.kept import Keeper, Part
 from mammoprep.evaluation.matching import Matching
 from mammoprep.evaluation.report import Report
 from mammoprep.evaluation.scores import over_folds
@@ -24,7 +26,8 @@ from mammoprep.parallel import ONE, Workers
 class Options:
     """How predictions are scored; `workers` changes no figure.
 
-    `resamples` patients' bootstraps give the intervals (0: none), `explain` adds `explain_threshold`.
+    `resamples` patients' bootstraps give the intervals (0: none), `explain` adds `explain_threshold`. With a `keeper`
+    finished images outlive this process.
     """
 
     matching: Matching = "one-to-one"
@@ -33,6 +36,7 @@ class Options:
     seed: int = SEED
     explain: bool = False
     workers: Workers = ONE
+    keeper: Keeper | None = None
 
 
 DEFAULTS = Options()
@@ -65,17 +69,17 @@ def evaluate(
             raise MammoprepError(
                 "--on names the data set of a RUN. Beside PREDICTIONS the DATASET is the first argument."
             )
-        report, table = _evaluate(source, predictions, None, options=options, on_progress=on_progress)
+        scored = _evaluate([Part(source, predictions)], options=options, on_progress=on_progress)
+        (report, table), *_ = scored
         return _with_intervals(report, source, (predictions,), (table,), options)
     run = _read_run(source)
     dataset = on or _dataset(source, run.get("dataset"))
     _check_folds(source, dataset, run.get("folds_sha256"))
-    reports, tables, folds = [], [], _folds(source)
-    for fold, path in folds.items():
-        _, validation = panoptic.load_fold(dataset, fold)
-        report, table = _evaluate(dataset, path, validation, options=options, on_progress=on_progress)
-        reports.append(replace(report, fold=fold))
-        tables.append(table)
+    folds = _folds(source)
+    parts = [Part(dataset, path, panoptic.load_fold(dataset, fold)[1]) for fold, path in folds.items()]
+    scored = _evaluate(parts, options=options, on_progress=on_progress)
+    reports = [replace(report, fold=fold) for fold, (report, _) in zip(folds, scored, strict=True)]
+    tables = [table for _, table in scored]
     report = over_folds(reports)
     planned = run.get("folds")
     absent = set(planned if isinstance(planned, list) else []) - {fold.fold for fold in report.folds}
@@ -85,26 +89,28 @@ def evaluate(
 
 
 def _evaluate(
-    dataset: Path,
-    predictions: Path,
-    image_ids: Collection[int] | None,
-    *,
-    options: Options,
-    on_progress: Callable[[int, int], None] | None,
-) -> tuple[Report, Table]:
-    compared = tally(
-        dataset,
-        predictions,
-        image_ids=image_ids,
-        missing_as_empty=options.missing_as_empty,
-        workers=options.workers,
-        on_progress=on_progress,
-        keep=False,
-    )
-    tables = tabulate_each(compared, get_args(Matching) if options.explain else (options.matching,))
-    table = tables[options.matching]
-    scored = report_of(table, not_given=compared.not_given, matching=options.matching)
-    return replace(scored, explained=explain(tables)) if options.explain else scored, table
+    parts: Sequence[Part], *, options: Options, on_progress: Callable[[int, int], None] | None
+) -> list[tuple[Report, Table]]:
+    journal = options.keeper and options.keeper.begin(parts, {"missing_as_empty": options.missing_as_empty})
+    scored = []
+    for number, part in enumerate(parts):
+        compared = tally(
+            part.dataset,
+            part.predictions,
+            image_ids=part.image_ids,
+            missing_as_empty=options.missing_as_empty,
+            workers=options.workers,
+            on_progress=on_progress,
+            keep=False,
+            skip=kept.count(journal, number) if journal else 0,
+        )
+        if journal:
+            compared = kept.with_kept(compared, journal, number)
+        tables = tabulate_each(compared, get_args(Matching) if options.explain else (options.matching,))
+        table = tables[options.matching]
+        report = report_of(table, not_given=compared.not_given, matching=options.matching)
+        scored.append((replace(report, explained=explain(tables)) if options.explain else report, table))
+    return scored
 
 
 def _with_intervals(

@@ -71,26 +71,27 @@ def tally(
     workers: parallel.Workers = parallel.ONE,
     on_progress: Callable[[int, int], None] | None = None,
     keep: bool = True,
+    skip: int = 0,
 ) -> Tally:
     """Compare PREDICTIONS with a DATASET, or with those of its images that `image_ids` names.
 
     An image without a prediction, or with a PNG that cannot be read, raises MammoprepError; with `missing_as_empty`
     it is scored as if nothing had been predicted. Without `keep` the images are made while they are gone through,
-    which is possible once, so that no more than some are in memory.
+    which is possible once, so that no more than some are in memory. The first `skip` images are left out.
     """
     if workers.cluster:  # whose workers stand in other folders
         dataset, predictions = dataset.resolve(), predictions.resolve()
     content, cases = inputs.load(dataset, predictions, image_ids=image_ids, missing_as_empty=missing_as_empty)
     work = partial(_tally_cases, content, missing_as_empty=missing_as_empty)
-    done = parallel.each(work, _chunks(cases), workers=workers)
-    images = (image for some in _reported(done, len(cases), on_progress) for image in some)
+    done = parallel.each(work, _chunks(islice(cases, skip, None)), workers=workers)
+    images = (image for some in _reported(done, (skip, len(cases)), on_progress) for image in some)
     return Tally(content.dataset.categories, content.not_given, tuple(images) if keep else images)
 
 
 def _reported(
-    done: Iterable[list[ImageTally]], total: int, on_progress: Callable[[int, int], None] | None
+    done: Iterable[list[ImageTally]], place: tuple[int, int], on_progress: Callable[[int, int], None] | None
 ) -> Iterator[list[ImageTally]]:
-    count = 0
+    count, total = place
     for some in done:
         count += len(some)
         if on_progress:

@@ -39,7 +39,7 @@ from mammoprep.panoptic.folder import (
     write_json,
     writing,
 )
-from mammoprep.panoptic.journal import Existing, Journal, check_free, journaled, refuse_other, tidy
+from mammoprep.panoptic.journal import Existing, Journal, check_free, has_entries, journaled, refuse_other, tidy
 from mammoprep.panoptic.png import (
     MAX_ID,
     Ids,
@@ -86,6 +86,7 @@ __all__ = [
     "encode_crop",
     "encode_rle",
     "file_hash",
+    "has_entries",
     "journaled",
     "load",
     "load_cases",

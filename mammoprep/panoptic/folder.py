@@ -121,9 +121,11 @@ def check_vacant(out: Path, *, overwrite: bool) -> None:
 def locked(path: Path) -> Iterator[BinaryIO]:
     """Hold a file alone, made where it is not, as long as the block runs; give it open for reading and appending.
 
-    The lock ends with the process, however that ends: none is ever stale. On leaving, a file without content goes. A
-    file system that knows no locks gives none, and two runs there are not kept apart.
+    The lock ends with the process, however that ends: none is ever stale. On leaving, a file without content goes, and
+    folders that were made for nothing else. A file system that knows no locks gives none, and two runs there are not
+    kept apart.
     """
+    made = [folder for folder in path.parents if not folder.exists()]
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _open_alone(path)
@@ -133,6 +135,8 @@ def locked(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             if os.path.getsize(path) == 0:
                 path.unlink()  # while it is held, so that nobody loses what he waits for
+                for folder in made:
+                    folder.rmdir()
         with suppress(OSError):
             file.close()
 

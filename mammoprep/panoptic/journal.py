@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal
 
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic.folder import (
+    LOCK,
     UnwritableError,
     check_vacant,
     lock_of,
@@ -40,7 +41,7 @@ class Journal:
         if before is None:
             self.append(header)
         else:
-            refuse_other(before, header, where=path.with_name(path.stem))
+            refuse_other(before, header, where=path.with_name(path.name.removesuffix(LOCK)))
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Add an entry; it outlives this process as soon as this returns."""
@@ -60,7 +61,8 @@ def refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], *, where: Pa
     difference = next(_differences(before, json.loads(json.dumps(now))), None)
     if difference:
         raise MammoprepError(
-            f"{where} was made with {difference}. Say the same again with --resume, or begin anew with --overwrite."
+            f"{where} was made with {difference}. Say the same again with --resume, or begin anew without --resume"
+            " (--overwrite replaces what is there)."
         )
 
 
@@ -143,6 +145,11 @@ def check_free(out: Path, *, existing: Existing) -> None:
         )
 
 
+def has_entries(path: Path) -> bool:
+    """Tell whether a journal says of an image that it is done."""
+    return any(entry.get("image") for entry in _lines(path))
+
+
 def _begin(file: BinaryIO, path: Path, *, header: Mapping[str, Any], resumes: bool) -> Journal:
     """Open the journal; whatever moment the process is killed at, a folder beside it belongs to its header."""
     partial = path.with_name(path.stem)
@@ -171,7 +178,7 @@ def tidy(out: Path) -> None:
 def _is_worth_keeping(partial: Path, path: Path) -> bool:
     """Tell whether an image was finished; where the disk is gone, whatever may be there stays."""
     try:
-        return partial.is_dir() and any(entry.get("image") for entry in _lines(path))
+        return partial.is_dir() and has_entries(path)
     except OSError:
         return True
 
