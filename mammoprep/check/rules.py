@@ -11,6 +11,7 @@ TINY = 9
 
 RULES: Mapping[str, str] = MappingProxyType(
     {
+        "unfinished": "no interrupted run lies beside the data set",
         "files": "every file and folder of the format is there and can be read",
         "stray-file": "images/ and panoptic/ hold what panoptic.json names and nothing else",
         "entry": "entries of the JSON files have COCO's keys, each of its type",
@@ -50,6 +51,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "n-findings": "n_findings is the number of thing segments",
         "lesion-free": "an image that is called lesion-free has no finding",
         "skipped": "skipped.csv has source, stage and reason, and the stages that are known",
+        "hashes": "every file has the SHA-256 that SHA256SUMS gives",
         "manifest": "manifest.json has its keys, and counts what is there",
         "folds": "folds name every image of the data set, each on one side, and hold each out once",
         "folds-patients": "no patient is on both sides of a fold",

@@ -10,10 +10,10 @@ from typing import Any
 import cv2
 
 from mammoprep import panoptic, parallel
-from mammoprep.check import duplicates, entries, folds, pixels, tables
+from mammoprep.check import duplicates, entries, folds, hashes, pixels, tables
 from mammoprep.check.entries import Content
 from mammoprep.check.rules import RULES, Edit, Problem, Report, count_fixed
-from mammoprep.errors import MissingFileError, UnknownNameError
+from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
 from mammoprep.parallel import ONE, Workers
 
 Progress = Callable[[int, int], None]
@@ -34,6 +34,9 @@ def check(
     for name in ignore:
         if name not in RULES:
             raise UnknownNameError(name, kind="rule", known=RULES)
+    left = hashes.unfinished(dataset)
+    if left and not (dataset / "panoptic.json").is_file():
+        raise MammoprepError(f"{dataset} is unfinished: {left}.")
     if not dataset.is_dir():
         raise MissingFileError(dataset, hint="Name a DATASET, as `mammoprep convert` writes it.")
     report = _check(dataset, workers, on_progress).without(ignore)
@@ -57,6 +60,9 @@ def _check(dataset: Path, workers: Workers, on_progress: Progress) -> Report:
     if manifest:
         problems += tables.manifest(manifest, content, None if rows is None else len(set(patients.values())))
     problems += folds.check(dataset, content, patients)
+    problems += hashes.check(dataset, manifest, workers=workers)
+    if left := hashes.unfinished(dataset):
+        problems.append(Problem("unfinished", dataset.name, left))
     problems += _look(dataset, content, manifest, patients=patients, workers=workers, on_progress=on_progress)
     free = {row["image_id"] for row in rows or () if row["lesion_free"] == "1"}
     return Report(
@@ -102,7 +108,9 @@ def _look(
 
 def mend(dataset: Path, edits: Sequence[Edit]) -> None:
     """Set values in the files of a DATASET, each of them written whole or not at all."""
-    for name in sorted({edit.file for edit in edits}):
+    names = {edit.file for edit in edits}
+    whole = hashes.matching(dataset, names)
+    for name in sorted(names):
         path, own = dataset / name, [edit for edit in edits if edit.file == name]
         if name.endswith(".csv"):
             columns, rows = tables.read_csv(path)
@@ -112,6 +120,7 @@ def mend(dataset: Path, edits: Sequence[Edit]) -> None:
             content = panoptic.read_json(path, hint="It was there a moment ago.")
             _set(content, own)
             panoptic.write_json(path, content)
+    hashes.sign(dataset, whole)
 
 
 def _set(content: Any, edits: Sequence[Edit]) -> None:

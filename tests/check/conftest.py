@@ -62,8 +62,13 @@ def clean(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def broken(clean, tmp_path) -> Path:
-    """A copy of it to break."""
-    return Path(shutil.copytree(clean, tmp_path / "broken"))
+    """A copy of it to break, without hashes, which any change would break too."""
+    copied = Path(shutil.copytree(clean, tmp_path / "broken"))
+    (copied / "SHA256SUMS").unlink()
+    manifest = json.loads((copied / "manifest.json").read_text())
+    del manifest["outputs"]
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    return copied
 
 
 @pytest.fixture

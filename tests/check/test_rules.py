@@ -129,6 +129,7 @@ SEGMENT = ("annotations", 0, "segments_info", 0)
 INSTANCE = ("annotations", 0)
 
 BROKEN = {
+    "unfinished": [lambda root, tools: panoptic.partial_of(root).mkdir()],
     "files": [removed("skipped.csv"), written("instances.json", b"{"), written("folds.json", b"[]")],
     "stray-file": [written("images/more.png", b""), written("panoptic/Thumbs.db", b"")],
     "entry": [
@@ -233,6 +234,11 @@ BROKEN = {
         lambda root, tools: tools["csv"](root / "skipped.csv", lambda rows: rows[0].update(stage="later")),
         lambda root, tools: tools["csv"](root / "skipped.csv", lambda rows: rows[0].update(reason="")),
         written("skipped.csv", b"source,reason\na,b\n"),
+    ],
+    "hashes": [
+        written("SHA256SUMS", b"0" * 64 + b"  skipped.csv\n"),
+        written("SHA256SUMS", b"0" * 64 + b"  ../dataset/skipped.csv\n"),
+        of_manifest(setting(("outputs",), {"SHA256SUMS": "0" * 64})),
     ],
     "manifest": [
         of_manifest(lambda content: content.pop("inputs")),
