@@ -62,6 +62,10 @@ class Common:
     crop_breast: Annotated[bool, _image("Store the breast and a margin alone.", "--crop-breast")] = False
     flip_right: Annotated[bool, _image("Mirror images whose breast faces left.", "--flip-right")] = False
     for_processing: Annotated[bool, _image("Take raw FOR PROCESSING images too.", "--for-processing")] = False
+    on_burned_in: Annotated[
+        Literal["list", "skip", "keep"],
+        _image("Images with text in the pixels, laterality markers too: flag, leave out, or take without a look."),
+    ] = "list"
     stuff: Annotated[str, _image("Classes of what is no finding: breast,background or background.")] = (
         "breast,background"
     )
@@ -118,6 +122,7 @@ class Common:
             crop_breast=self.crop_breast,
             flip_right=self.flip_right,
             for_processing=self.for_processing,
+            on_burned_in=self.on_burned_in,
             recipe=self._recipe(),
             reader=own,
             limit=self.limit,

@@ -14,7 +14,7 @@ from mammoprep.convert.layers import Grid, Layer
 from mammoprep.convert.options import Options
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Category, Ids, Image, Mask, Segment, Written
-from mammoprep.pixels import FOR_PROCESSING, Facts, Grey, PixelError, label_map, mask_file
+from mammoprep.pixels import BURNED_IN, FOR_PROCESSING, TEXT, Facts, Grey, PixelError, label_map, mask_file
 from mammoprep.records import (
     Box,
     Finding,
@@ -109,8 +109,9 @@ def make(record: Record, *, number: int, job: Job) -> Case:
         outlined = {name: _union(parts, grid, root=job.root) for name, parts in record.regions.items()}
     except MammoprepError as error:
         return Case(number, (Skipped(record.shown, "image", str(error)),))
-    if FOR_PROCESSING in grey.facts.attributes and not job.options.for_processing:
-        return Case(number, (Skipped(record.shown, "selection", NOT_SHOWN),))
+    facts = _look(grey, job.options)
+    if reason := _unwanted(facts, job.options):
+        return Case(number, (Skipped(record.shown, "selection", reason),))
     has_box = any(isinstance(finding.shape, Box) for finding in record.findings)
     is_aimed = job.options.crop_breast or job.options.flip_right
     is_wanted = "breast" in job.options.stuff and "breast" not in outlined
@@ -138,7 +139,7 @@ def make(record: Record, *, number: int, job: Job) -> Case:
         number,
         skipped=(*(item for item in drawn if isinstance(item, Skipped)), *_hidden(lesions, visible)),
         image=Image(number, record.image_id, grid.height, grid.width, tuple(segments)),
-        row=_row(record, grey.facts, grid=grid, findings=len(shown)),
+        row=_row(record, facts, grid=grid, findings=len(shown)),
         instances=tuple(_instance(lesion, number=number, grid=grid, job=job) for lesion, _ in shown),
         files=files,
     )
@@ -150,6 +151,21 @@ def _read(record: Record, *, root: Path, window: str) -> Grey:
     if record.size and record.size != (height, width):
         raise PixelError(f"Rows/Columns are {height}x{width}, the table says {record.size[0]}x{record.size[1]}")
     return grey
+
+
+def _look(grey: Grey, options: Options) -> Facts:
+    """Add to the header's facts what the pixels tell."""
+    if options.on_burned_in == "keep" or not pixels.shows_text(grey.pixels):
+        return grey.facts
+    return replace(grey.facts, attributes=(*grey.facts.attributes, TEXT))
+
+
+def _unwanted(facts: Facts, options: Options) -> str:
+    """Say why the options leave an image out, "" where they do not."""
+    if FOR_PROCESSING in facts.attributes and not options.for_processing:
+        return NOT_SHOWN
+    found = [attribute for attribute in (BURNED_IN, TEXT) if attribute in facts.attributes]
+    return f"{' and '.join(found)}; --on-burned-in list takes it" if found and options.on_burned_in == "skip" else ""
 
 
 def _draw_all(

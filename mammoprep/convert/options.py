@@ -23,7 +23,8 @@ class Options:
     `labels` is one of the reader's schemes; `reader` holds the options that this reader alone has. `long_side` is the
     longer side of the stored image in pixels, 0 for native. `crop_breast` stores the breast's part of the image alone,
     `flip_right` mirrors images whose breast faces left, `for_processing` takes raw detector images too. `limit` takes
-    only the first images.
+    only the first images. `on_burned_in` says what becomes of images with text in their pixels: they are listed,
+    skipped, or kept without a look at the pixels.
     """
 
     labels: str
@@ -34,6 +35,7 @@ class Options:
     crop_breast: bool = False
     flip_right: bool = False
     for_processing: bool = False
+    on_burned_in: Literal["list", "skip", "keep"] = "list"
     recipe: Recipe | Learned = ADAPTIVE
     reader: Mapping[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
     limit: int | None = None

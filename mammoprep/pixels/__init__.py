@@ -8,19 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoprep.pixels import dicom, picture, pixel_data
-from mammoprep.pixels.attributes import FOR_PROCESSING, WORDS
+from mammoprep.pixels.attributes import BURNED_IN, FOR_PROCESSING, TEXT, WORDS
 from mammoprep.pixels.dicom import read_facts
 from mammoprep.pixels.facts import MAKERS, VIEWS, Facts
 from mammoprep.pixels.identity import Identity, identify
+from mammoprep.pixels.lettering import shows_text
 from mammoprep.pixels.segmentation import Segmented, read_frames, read_segments
 from mammoprep.pixels.stored import MAX_PIXELS, MOST_BYTES, PixelError
 from mammoprep.pixels.tones import check_window, render
 from mammoprep.records import stays_inside
 
 __all__ = [
+    "BURNED_IN",
     "FOR_PROCESSING",
     "MAKERS",
     "MAX_PIXELS",
+    "TEXT",
     "VIEWS",
     "WORDS",
     "Facts",
@@ -37,6 +40,7 @@ __all__ = [
     "read_labels",
     "read_segments",
     "read_values",
+    "shows_text",
 ]
 
 _ENVELOPED = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03"  # CMS enveloped data (RFC 5652): an encrypted file

@@ -8,8 +8,12 @@ from mammoprep.pixels.elements import items_of, text_of
 
 FOR_PROCESSING = "for processing"
 """The attribute of an image that holds a detector's raw values and is not meant to be looked at."""
+BURNED_IN = "burned-in text"
+"""The attribute of an image whose header says that its pixels show text, enough to tell who the patient is."""
+TEXT = "text in the background"
+"""The attribute of an image whose pixels show text, as far as `lettering` can tell; the header has no part in it."""
 _RAW_CLASS = "1.2.840.10008.5.1.4.1.1.1.2.1"  # Digital Mammography X-Ray Image Storage - For Processing
-_FLAGS = {"implant": "BreastImplantPresent", "partial view": "PartialView", "burned-in text": "BurnedInAnnotation"}
+_FLAGS = {"implant": "BreastImplantPresent", "partial view": "PartialView", BURNED_IN: "BurnedInAnnotation"}
 _MODIFIERS = {  # DICOM CID 4015, codes of SNOMED CT and of the older SNOMED RT
     "magnification": ("399163009", "R-102D6"),
     "spot compression": ("399055006", "R-102D7"),
@@ -27,7 +31,7 @@ _MODIFIERS = {  # DICOM CID 4015, codes of SNOMED CT and of the older SNOMED RT
     "nipple in profile": ("442581004", "R-40AB3"),
 }
 
-WORDS = frozenset({FOR_PROCESSING, *_FLAGS, *_MODIFIERS})
+WORDS = frozenset({FOR_PROCESSING, TEXT, *_FLAGS, *_MODIFIERS})
 """All that can be said of an image here."""
 
 

@@ -289,6 +289,40 @@ def test_pixels_findings_and_the_breast_follow_the_map_of_cases_csv(make, tmp_pa
         assert made.image.height < (60 if not long_side else 31)
 
 
+LETTERS = ((5, 20), (15, 20), (25, 20))
+"""Corners of letters in the background of an image that shows its breast on the right."""
+
+
+def lettered(*, count):
+    grey = np.zeros((200, 100), dtype=np.uint16)
+    grey[:, 60:] = 30_000
+    for y, x in LETTERS[:count]:
+        grey[y + 100 : y + 106, x : x + 8] = 60_000
+    return grey
+
+
+@pytest.mark.parametrize(
+    ("asked", "by_header", "letters", "attributes", "reason"),
+    [
+        ("list", True, 3, "burned-in text; text in the background", ""),
+        ("list", False, 3, "text in the background", ""),
+        ("list", False, 2, "", ""),
+        ("keep", True, 3, "burned-in text", ""),
+        ("keep", False, 3, "", ""),
+        ("skip", True, 2, None, "burned-in text; --on-burned-in list takes it"),
+        ("skip", False, 3, None, "text in the background; --on-burned-in list takes it"),
+        ("skip", False, 2, "", ""),
+    ],
+)
+def test_text_in_the_pixels_is_listed_skipped_or_kept(make, asked, by_header, letters, attributes, reason):
+    facts = Facts(attributes=("burned-in text",) if by_header else ())
+    read = lambda path, *, window: Grey(lettered(count=letters), facts)  # noqa: E731
+    made, _ = make(read=read, options={"on_burned_in": asked})
+
+    assert made.row.get("attributes") == attributes
+    assert [(item.stage, item.reason) for item in made.skipped] == ([("selection", reason)] if reason else [])
+
+
 def test_a_crop_holds_a_lesion_beside_the_breast(make):
     made, ids = make(square(34, 50, 4), options={"crop_breast": True})
 
