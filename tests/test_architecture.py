@@ -261,6 +261,35 @@ def named(module: Module) -> Iterator[tuple[int, str]]:
         yield 1, "a thing without a home does not have its name yet: no utils"
 
 
+UNPICKLERS = {"dill", "cloudpickle", "shelve", "marshal", "yaml", "tarfile"}
+"""Modules that run, or unpack anywhere, what a file says."""
+LOADERS = {
+    "torch.load": ("weights_only", True),
+    "np.load": ("allow_pickle", False),
+    "numpy.load": ("allow_pickle", False),
+}
+"""What may load a file, and what it must be told."""
+FORBIDDEN = {"joblib.load", "extractall", "unpack_archive", "read_pickle"}
+
+
+def unpickles_nothing(module: Module) -> Iterator[tuple[int, str]]:
+    """Nothing that was not written here is unpickled, and no archive is unpacked."""
+    for each in module.imports:
+        if each.target.split(".")[0] in UNPICKLERS:
+            yield each.line, f"{each.target} runs or unpacks what a file says"
+    for node in ast.walk(module.tree):
+        text = ast.unparse(node) if isinstance(node, ast.Attribute | ast.Name) else ""
+        if text.startswith("pickle.") and text != "pickle.UnpicklingError":
+            yield node.lineno, f"{text}: a pickle may hold any code"
+        if text in FORBIDDEN or text.split(".")[-1] in FORBIDDEN:
+            yield node.lineno, f"{text} runs or unpacks what a file says"
+        if isinstance(node, ast.Call) and (name := ast.unparse(node.func)) in LOADERS:
+            key, value = LOADERS[name]
+            told = [word.value for word in node.keywords if word.arg == key]
+            if not (told and isinstance(told[0], ast.Constant) and told[0].value is value):
+                yield node.lineno, f"{name} without {key}={value} may unpickle"
+
+
 RULES: tuple[Callable[[Module], Iterator[tuple[int, str]]], ...] = (
     relative_imports,
     downwards,
@@ -274,6 +303,7 @@ RULES: tuple[Callable[[Module], Iterator[tuple[int, str]]], ...] = (
     quiet,
     short,
     named,
+    unpickles_nothing,
 )
 
 
@@ -327,6 +357,7 @@ PLANTED = {
     "family_parts_apart": ("mammoprep_model/odise/captioner.py", "from mammoprep_model.odise import backbone"),
     "quiet": ("mammoprep/convert/run.py", "print('done')"),
     "named": ("mammoprep/utils.py", ""),
+    "unpickles_nothing": ("mammoprep_model/weights.py", "torch.load('x')"),
 }
 
 
@@ -360,6 +391,12 @@ def test_planted_violation_is_named_with_file_line_and_rule(house, rule):
         ("mammoprep/folds.py", "from mammoprep.cli import console"),
         ("mammoprep/folds.py", "import sys\nsys.exit(1)"),
         ("mammoprep/attic.py", ""),
+        ("mammoprep_model/data.py", "import pickle\npickle.loads(b'')"),
+        ("mammoprep_model/data.py", "torch.load('x', weights_only=False)"),
+        ("mammoprep/folds.py", "import numpy as np\nnp.load('x', allow_pickle=True)"),
+        ("mammoprep/folds.py", "import joblib\njoblib.load('x')"),
+        ("mammoprep/folds.py", "import shutil\nshutil.unpack_archive('x')"),
+        ("mammoprep/folds.py", "import tarfile"),
     ],
 )
 def test_other_ways_to_break_a_rule_are_seen_too(house, path, text):

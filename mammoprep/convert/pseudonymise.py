@@ -32,6 +32,7 @@ _SHAPES = {
 }
 _GRADE = re.compile(r"(?:BI-RADS )?[0-6][a-c]?|[LRFGD]|left|right", re.IGNORECASE)
 _MADE = {"pseudo_mask": ("method", "threshold", "fallback"), "mask_file": ("scale_x", "scale_y", "residual")}
+_METHODS = [("method", method) for method in get_args(Method)]
 _MEASURES = ("native_height", "native_width", "crop_x0", "crop_y0", "scale_x", "scale_y", "pixel_spacing_mm")
 _CELLS: Mapping[str, Callable[[str], bool]] = {
     **dict.fromkeys(_MEASURES, lambda cell: number(cell) is not None),
@@ -121,7 +122,7 @@ class _Renaming:
             shape=shape,
             source=self.place(finding.source),
             attributes={name: value for name, value in finding.attributes.items() if self._may_say(name, value)},
-            made={name: self._made(name, facts) for name, facts in finding.made.items() if name in _MADE},
+            made={name: made for name, facts in finding.made.items() if (made := self._made(name, facts))},
         )
 
     def _may_say(self, name: str, value: object) -> bool:
@@ -129,9 +130,10 @@ class _Renaming:
         return name in _ATTRIBUTES and all(word.casefold() in self.words or _GRADE.fullmatch(word) for word in words)
 
     def _made(self, name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Rename the file of a mask; of how it was made, numbers and names of methods go on."""
-        kept = {key: facts[key] for key in _MADE[name] if key in facts}
-        kept = {key: value for key, value in kept.items() if value in get_args(Method) or _is_number(value)}
+        """Give how a mask was made in numbers and methods' names, its file renamed; nothing where other words are."""
+        kept = {key: facts.get(key, "") for key in _MADE.get(name, ())}
+        if not all(_is_number(value) or (key, value) in _METHODS for key, value in kept.items()):
+            return {}
         return kept | ({"source": self.place(str(facts["source"]))} if "source" in facts else {})
 
 

@@ -44,15 +44,18 @@ def one_channel(values: NDArray[Any]) -> Stored:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Silence pydicom and Pillow, whose warnings may quote the header.
+    """Silence pydicom and Pillow, whose warnings and messages may quote the header.
 
     Warning filters belong to the whole process, so only one thread at a time changes them.
     """
-    logger = logging.getLogger("pydicom")
+    logger, pillow = logging.getLogger("pydicom"), logging.getLogger("PIL")
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         disabled, logger.disabled = logger.disabled, True
+        level = pillow.level
+        pillow.setLevel(logging.CRITICAL)  # it has a logger a module, which all take their level from this one
         try:
             yield
         finally:
             logger.disabled = disabled
+            pillow.setLevel(level)

@@ -35,7 +35,7 @@ from mammoprep.records import Classes, Finding, PanopticSegment, Reader, Record,
 
 LABELS = {"data": ()}
 _PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm", ".dcm", ".dicom"}
-_MADE = ("pseudo_mask", "mask_file")
+_MADE = {"pseudo_mask": {"method", "threshold", "fallback"}, "mask_file": {"scale_x", "scale_y", "residual"}}
 _LATERALITIES: Mapping[str, Literal["L", "R"]] = {"L": "L", "R": "R"}
 
 
@@ -58,8 +58,13 @@ class _Image:
         labels = [finding.label for finding, _ in self.things]
         if [finding.label for finding in self.instances] != labels:
             return self.instances
-        made = [{key: info[key] for key in _MADE if isinstance(info.get(key), dict)} for _, info in self.things]
+        made = [{key: info[key] for key in _MADE if _is_made(info.get(key), _MADE[key])} for _, info in self.things]
         return tuple(replace(finding, made=facts) for finding, facts in zip(self.instances, made, strict=True))
+
+
+def _is_made(facts: Any, keys: set[str]) -> bool:
+    """Tell whether facts say how a mask was made as our own do."""
+    return isinstance(facts, dict) and keys <= facts.keys()
 
 
 def tables(root: Path) -> tuple[Path, ...]:

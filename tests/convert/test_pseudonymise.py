@@ -90,7 +90,7 @@ def test_attributes_are_words_of_the_lists(renamed):
 def test_of_how_a_mask_was_made_numbers_and_methods_go_on(renamed):
     made = {
         "pseudo_mask": {"method": "otsu", "threshold": 3.5, "fallback": False, "by": "roe"},
-        "mask_file": {"source": "ward 7/anna.png", "scale_x": 1.0, "scale_y": {"roe": 1}},
+        "mask_file": {"source": "ward 7/anna.png", "scale_x": 1.0, "scale_y": 2, "residual": 0},
         "roe": {},
     }
     finding = Finding(MaskFile("m/roe.png", others=("m/anna.png",)), None, "x", made=made)
@@ -100,11 +100,15 @@ def test_of_how_a_mask_was_made_numbers_and_methods_go_on(renamed):
     assert (found.shape.source, found.shape.shown) == ("m/roe.png", (file("m/roe.png"), file("m/anna.png")))
     assert found.made == {
         "pseudo_mask": {"method": "otsu", "threshold": 3.5, "fallback": False},
-        "mask_file": {"source": file("ward 7/anna.png"), "scale_x": 1.0},
+        "mask_file": {"source": file("ward 7/anna.png"), "scale_x": 1.0, "scale_y": 2, "residual": 0},
     }
-    made["pseudo_mask"]["method"] = "roe"
-    (record,) = renamed(image(findings=(finding,)))
-    assert "method" not in record.findings[0].made["pseudo_mask"]
+
+
+@pytest.mark.parametrize("change", [{"method": "roe"}, {"threshold": "otsu"}, {"fallback": ["roe"]}])
+def test_another_word_on_how_a_mask_was_made_does_not_go_on(renamed, change):
+    made = {"pseudo_mask": {"method": "otsu", "threshold": 3.5, "fallback": False} | change}
+    (record,) = renamed(image(findings=(Finding(TRIANGLE, None, "x", made=made),)))
+    assert record.findings[0].made == {}
 
 
 def test_cells_of_an_earlier_conversion_are_measures_and_words_of_the_lists(renamed):
