@@ -151,6 +151,30 @@ def house(tmp_path):
     return tmp_path / "house"
 
 
+def test_no_mark_comes_out_of_a_look_at_the_raw_files(hospital, tmp_path, run):
+    how = (
+        "--reader",
+        "folder",
+        "--pixels",
+        "--workers",
+        1,
+        "--option",
+        "classes=benign",
+        "--option",
+        "patient=(file.*)",
+    )
+    code, said = run("inspect", hospital, *how, "--out", tmp_path / "figures")
+
+    assert code == 0, said
+    assert "its view is no word that is known" in said
+    assert leaks(tmp_path / "figures") == {}
+    book = openpyxl.Workbook()
+    book.create_sheet(word())
+    book.save(hospital / f"{word()}.xlsx")
+    code, said = run("inspect", hospital, *how)
+    assert (code, said.endswith("`convert --no-pseudonymise --dry-run` shows the name.\n")) == (2, True)
+
+
 def test_no_mark_comes_out_of_a_conversion(converted, house):
     rows = panoptic.load_cases(converted)
     with (converted / "skipped.csv").open() as file:

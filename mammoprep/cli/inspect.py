@@ -1,12 +1,13 @@
 """`mammoprep inspect`: what a raw collection or a DATASET holds, before anything is done with it."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mammoprep.cli import console
+from mammoprep.cli import console, pseudonyms
 from mammoprep.cli.of_readers import named, with_options
 from mammoprep.errors import MammoprepError
 
@@ -43,6 +44,7 @@ def inspect(
     from joblib import cpu_count
 
     from mammoprep import inventory
+    from mammoprep.convert import pseudonymised
     from mammoprep.parallel import Workers
     from mammoprep.readers import check_root, recognise
 
@@ -50,14 +52,17 @@ def inspect(
         found = named(reader) if reader else recognise(root)
         if found is None and option:
             raise MammoprepError(f"{root} is no data set that is known, so --option has no meaning. Say --reader.")
-        return with_options(found, option or ()) if found else None
+        chosen = with_options(found, option or ()) if found else None
+        return pseudonymised(chosen, names) if chosen and names else chosen
 
     if (reader or option) and inventory.is_dataset(source):
         raise MammoprepError(f"{source} is a DATASET: its tables say all. Leave out --reader and --option.")
     if reader:
         check_root(named(reader), source)
     how = Workers((workers or cpu_count()) if pixels else 1)
-    with console.progress("Inspecting") as move:
+    is_own = reader is not None and named(reader).own
+    hidden = pseudonyms.keyed(source, source, key=None, dry_run=True) if is_own else nullcontext()
+    with hidden as names, console.progress("Inspecting") as move:
         found = inventory.inspect(
             source, recognise=chosen, labels=labels, read_pixels=pixels, workers=how, on_progress=move
         )

@@ -67,7 +67,7 @@ def keyed(source: Path, out: Path, *, key: Path | None, dry_run: bool = False) -
         if text != str(error):
             if not dry_run:
                 write_links(links, names, files)
-            hint = "--no-pseudonymise shows the name." if dry_run else f"{links} leads to the name."
+            hint = "`convert --no-pseudonymise --dry-run` shows the name." if dry_run else f"{links} leads to the name."
             raise MammoprepError(f"{text} {hint}") from None
         if is_new and not dry_run and not panoptic.partial_of(out).exists():
             path.unlink()
