@@ -18,7 +18,7 @@ PACKAGES = ("mammoprep", "mammoprep_model")
 FLOORS = (
     ("errors", "records"),
     ("exports", "pixels", "outlines", "pseudo_mask", "anatomy", "panoptic", "tables", "parallel", "pseudonyms"),
-    ("readers", "convert", "folds", "check", "inventory", "gallery", "evaluation", "phantom"),
+    ("readers", "convert", "folds", "check", "inventory", "gallery", "evaluation", "phantom", "targets"),
     ("cli",),
 )
 EVALUATION = ("matching", "tally", "scores", "statistics", "figures")

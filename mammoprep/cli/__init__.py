@@ -19,6 +19,7 @@ from mammoprep.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     folds,
     inspect,
     models,
@@ -69,6 +70,7 @@ app.command()(train.train)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
+app.command()(export.export)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

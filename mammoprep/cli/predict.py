@@ -17,9 +17,9 @@ from mammoprep.errors import MammoprepError, MissingFileError
 
 if TYPE_CHECKING:
     from mammoprep.pseudonyms import Pseudonyms
+    from mammoprep.targets.dicom_seg import Algorithm
     from mammoprep_model.checkpoint import RunConfig
     from mammoprep_model.data import Picture
-    from mammoprep_model.dicom_seg import Algorithm
     from mammoprep_model.inference import Options
     from mammoprep_model.segmenter import Segmenter
 
@@ -152,7 +152,7 @@ class _Segs:
     """Checks that every file can have a DICOM SEG before a network is built, and writes them in the end."""
 
     def __init__(self, run: Path, source: Path, files: Mapping[str, Path], *, config: "RunConfig") -> None:
-        from mammoprep_model import dicom_seg
+        from mammoprep.targets import dicom_seg
 
         if not files:
             raise MammoprepError(f"{source} is a DATASET, which holds no DICOM files. With --dicom-seg name those.")
@@ -164,7 +164,7 @@ class _Segs:
 
     def __call__(self, predictions: Path) -> None:
         """Write them beside the predictions, anew after an interruption: each has a UID and a time of its own."""
-        from mammoprep_model import dicom_seg
+        from mammoprep.targets import dicom_seg
 
         shutil.rmtree(predictions / dicom_seg.FOLDER, ignore_errors=True)
         dicom_seg.write(predictions, self._files, algorithm=self._algorithm)
@@ -173,7 +173,7 @@ class _Segs:
 def _algorithm(run: Path, *, config: "RunConfig") -> "Algorithm":
     """Name a run by its folder, and its weights by our version and the start of their SHA-256."""
     from mammoprep import __version__, panoptic
-    from mammoprep_model.dicom_seg import Algorithm
+    from mammoprep.targets.dicom_seg import Algorithm
 
     folder = run.resolve()
     name = f"{folder.parent.name}/{folder.name}" if folder.name.startswith("fold-") else folder.name

@@ -19,7 +19,7 @@ class Written(NamedTuple):
     sha256: str
 
 
-_OURS = ("panoptic.json", "manifest.json", "run.json", "instances.json")
+_OURS = ("panoptic.json", "manifest.json", "run.json", "instances.json", "export.json")
 """One of these is in every folder that mammoprep writes."""
 LOCK = ".partial.journal"
 """What the file is called beyond its folder's name that a process holds while it writes there."""

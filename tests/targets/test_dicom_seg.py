@@ -14,8 +14,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
-from mammoprep_model import dicom_seg
-from mammoprep_model.dicom_seg import Algorithm
+from mammoprep.targets import dicom_seg
+from mammoprep.targets.dicom_seg import Algorithm
 
 ALGORITHM = Algorithm(name="m-odise/fold-0", version="0.1.0+0123456789ab", model="m-odise", software="0.1.0")
 CATEGORIES = panoptic.make_categories(["BI-RADS 4", "Mass"])
@@ -157,7 +157,7 @@ def test_what_the_header_lacks_or_says_wrongly_is_left_empty(tmp_path: Path) -> 
 @pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Rows"])
 def test_a_file_that_cannot_be_referred_to_is_refused(tmp_path: Path, keyword: str) -> None:
     source = mammogram(tmp_path / "left.dcm", **{keyword: None})
-    with pytest.raises(MammoprepError, match=rf"left\.dcm has no valid {keyword}.*--dicom-seg"):
+    with pytest.raises(MammoprepError, match=rf"left\.dcm has no valid {keyword}.*DICOM SEG"):
         dicom_seg.check_source(source, algorithm=ALGORITHM)
 
 

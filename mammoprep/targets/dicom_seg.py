@@ -1,7 +1,7 @@
-"""Lesions of PREDICTIONS as DICOM Segmentation objects (PS3.3 A.51) for the archive that the mammograms came from.
+"""Lesions as DICOM Segmentation objects (PS3.3 A.51) for the archive that the mammograms came from.
 
-One object a mammogram, in a series of its own in the mammogram's study: one binary segment a lesion of the panoptic
-map, at the mammogram's own matrix. Patient and study are the mammogram's, or the archive could not file it.
+One object a mammogram, in a series of its own in the mammogram's study: one binary segment a lesion, at the mammogram's
+own matrix. Patient and study are the mammogram's, or the archive could not file it.
 """
 
 import logging
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydicom import Dataset, dcmread
@@ -56,18 +56,40 @@ class Algorithm:
 
 
 @dataclass(frozen=True)
-class _Lesion:
-    """One segment: its pixels (H, W) at the native size, its class and how sure the network is (0 … 1)."""
+class Maker:
+    """How a segment was drawn (PS3.3 C.8.20.2), and by which algorithm of which `family` (CID 7162) unless by hand."""
+
+    kind: Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"]
+    name: str = ""
+    version: str = ""
+    family: Code = codes.DCM.ArtificialIntelligence
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One segment: its pixels (H, W) at the native size, its class, what its label says, and who drew it."""
 
     mask: Mask
     category: Category
-    score: float
+    label: str
+    maker: Maker
+
+
+@dataclass(frozen=True)
+class Series:
+    """What an object says of itself: the series' `description`, the `content`, and the equipment that made it."""
+
+    description: str
+    content: str
+    model: str
+    serial: str
+    software: str
 
 
 def require() -> None:
     """Refuse to go on without highdicom; nothing is imported."""
     if find_spec("highdicom") is None:
-        raise MammoprepError('--dicom-seg needs highdicom. Type: pip install "mammoprep[dicom-seg]"')
+        raise MammoprepError('DICOM SEG needs highdicom. Type: pip install "mammoprep[dicom-seg]"')
 
 
 def check_source(path: Path, *, algorithm: Algorithm) -> None:
@@ -75,8 +97,9 @@ def check_source(path: Path, *, algorithm: Algorithm) -> None:
     with _quietly():
         header = _header(path)
         header.Rows = header.Columns = 1
-        lesion = _Lesion(np.ones((1, 1), dtype=bool), Category(1, "lesion", isthing=True, color=(0, 0, 0)), 1.0)
-        _segmentation(path, header, [lesion], algorithm=algorithm, number=1)
+        category = Category(1, "lesion", isthing=True, color=(0, 0, 0))
+        lesion = Lesion(np.ones((1, 1), dtype=bool), category, "lesion", _maker(algorithm))
+        _segmentation(path, header, [lesion], series=_series(algorithm), number=1)
 
 
 def write(predictions: Path, sources: Mapping[str, Path], *, algorithm: Algorithm) -> int:
@@ -88,15 +111,43 @@ def write(predictions: Path, sources: Mapping[str, Path], *, algorithm: Algorith
     (predictions / FOLDER).mkdir()
     count = 0
     for image in content.images:
-        lesions = _lesions(content, image)
+        lesions = _lesions(content, image, maker=_maker(algorithm))
         if not lesions:
             continue
-        path = sources[image.name]
-        with _quietly():
-            made = _segmentation(path, _header(path), lesions, algorithm=algorithm, number=image.id)
-            made.save_as(predictions / FOLDER / f"{image.name}.dcm", enforce_file_format=True)
+        path = predictions / FOLDER / f"{image.name}.dcm"
+        write_one(path, sources[image.name], lesions, series=_series(algorithm), number=image.id)
         count += 1
     return count
+
+
+def write_one(path: Path, source: Path, lesions: Sequence[Lesion], *, series: Series, number: int) -> None:
+    """Write the object of one mammogram, the DICOM file `source`; `number` tells it from the others of a study.
+
+    Raises MammoprepError for a file that cannot be referred to, or that has another matrix than the lesions.
+    """
+    with _quietly():
+        header = _header(source)
+        if lesions[0].mask.shape != (header.Rows, header.Columns):
+            raise MammoprepError(
+                f"{source} has {header.Rows}x{header.Columns} pixels, the lesions are of"
+                f" {lesions[0].mask.shape[0]}x{lesions[0].mask.shape[1]}. Name the files that they were drawn on."
+            )
+        made = _segmentation(source, header, lesions, series=series, number=number)
+        made.save_as(path, enforce_file_format=True)
+
+
+def _maker(algorithm: Algorithm) -> Maker:
+    return Maker("AUTOMATIC", algorithm.name, algorithm.version)
+
+
+def _series(algorithm: Algorithm) -> Series:
+    return Series(
+        f"Lesions, {algorithm.name}",
+        "Lesions found by a research segmenter",
+        algorithm.model,
+        algorithm.version,
+        algorithm.software,
+    )
 
 
 @contextmanager
@@ -114,15 +165,18 @@ def _quietly() -> Iterator[None]:
             log.setLevel(level)
 
 
-def _lesions(content: Panoptic, image: Image) -> list[_Lesion]:
+def _lesions(content: Panoptic, image: Image, *, maker: Maker) -> list[Lesion]:
     """Give the lesions of the panoptic map, the surest first."""
     things = {category.id: category for category in content.things}
     found = [segment for segment in image.segments if segment.category_id in things]
     if not found:
         return []
     ids = content.ids_of(image)
-    lesions = [_Lesion(ids == each.id, things[each.category_id], each.score or 0.0) for each in found]
-    return sorted(lesions, key=lambda lesion: -lesion.score)
+    lesions = []
+    for each in sorted(found, key=lambda segment: -(segment.score or 0.0)):
+        category, score = things[each.category_id], f", score {each.score or 0.0:.2f}"
+        lesions.append(Lesion(ids == each.id, category, category.name[: _LABEL - len(score)] + score, maker))
+    return lesions
 
 
 def _header(path: Path) -> Dataset:
@@ -132,7 +186,7 @@ def _header(path: Path) -> Dataset:
         values = {keyword: header.get(keyword) for keyword in (*_NEEDED, "Rows", "Columns")}
     except InvalidDicomError as error:
         raise MammoprepError(
-            f"{path} is no DICOM file, so no DICOM SEG can refer to it. Leave out --dicom-seg, or name DICOM files."
+            f"{path} is no DICOM file, so no DICOM SEG can refer to it. Do without DICOM SEG, or name DICOM files."
         ) from error
     except (OSError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
         raise MammoprepError(f"{path} has a header that cannot be read. Take it out of the folder.") from error
@@ -140,8 +194,8 @@ def _header(path: Path) -> Dataset:
     wrong += [keyword for keyword in ("Rows", "Columns") if not values[keyword]]
     if wrong:
         raise MammoprepError(
-            f"{path} has no valid {', '.join(wrong)}, so no DICOM SEG can refer to it. Leave out --dicom-seg, or name"
-            " the files as the archive has them."
+            f"{path} has no valid {', '.join(wrong)}, so no DICOM SEG can refer to it. Do without DICOM SEG, or"
+            " name the files as the archive has them."
         )
     for keyword in _COPIED:
         if keyword not in header or not _is_valid(header, keyword):
@@ -161,7 +215,7 @@ def _is_valid(header: Dataset, keyword: str) -> bool:
 
 
 def _segmentation(
-    path: Path, header: Dataset, lesions: Sequence[_Lesion], *, algorithm: Algorithm, number: int
+    path: Path, header: Dataset, lesions: Sequence[Lesion], *, series: Series, number: int
 ) -> "Segmentation":
     """Make the object of one mammogram; every one is new, with its own UIDs and the time at which it was made."""
     from highdicom.seg import Segmentation
@@ -171,44 +225,46 @@ def _segmentation(
             [header],
             np.stack([lesion.mask for lesion in lesions], axis=-1)[None],
             "BINARY",
-            [_describe(lesion, place, header, algorithm=algorithm) for place, lesion in enumerate(lesions, start=1)],
+            [_describe(lesion, place, header) for place, lesion in enumerate(lesions, start=1)],
             series_instance_uid=generate_uid(),
             series_number=SERIES + number,
             sop_instance_uid=generate_uid(),
             instance_number=1,
             manufacturer="mammoprep",
-            manufacturer_model_name=algorithm.model,
-            software_versions=algorithm.software,
-            device_serial_number=algorithm.version,
+            manufacturer_model_name=series.model,
+            software_versions=series.software,
+            device_serial_number=series.serial,
             content_label="LESIONS",
-            content_description="Lesions found by a research segmenter",
-            series_description=f"Lesions, {algorithm.name}"[:_LABEL],
+            content_description=series.content,
+            series_description=series.description[:_LABEL],
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # whose text may quote what the header says
         raise MammoprepError(
-            f"{path} has a header of which no DICOM SEG can be made ({type(error).__name__} in highdicom). Leave out"
-            " --dicom-seg, or take the file out of the folder."
+            f"{path} has a header of which no DICOM SEG can be made ({type(error).__name__} in highdicom). Do without"
+            " DICOM SEG, or take the file out of the folder."
         ) from error
     if header.get("PatientOrientation"):  # how rows and columns run; highdicom copies it for volumes alone
         made.PatientOrientation = header.PatientOrientation
     return made
 
 
-def _describe(lesion: _Lesion, place: int, header: Dataset, *, algorithm: Algorithm) -> "SegmentDescription":
+def _describe(lesion: Lesion, place: int, header: Dataset) -> "SegmentDescription":
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.color import CIELabColor
     from highdicom.seg import SegmentDescription
 
-    score = f", score {lesion.score:.2f}"
+    maker, algorithm = lesion.maker, None
+    if maker.kind != "MANUAL":
+        algorithm = AlgorithmIdentificationSequence(
+            name=maker.name[:_LABEL], family=maker.family, version=maker.version
+        )
     described = SegmentDescription(
         place,
-        lesion.category.name[: _LABEL - len(score)] + score,
+        lesion.label[:_LABEL],
         codes.SCT.MorphologicallyAbnormalStructure,
         _TYPES.get(lesion.category.name.lower(), codes.SCT.Lesion),
-        algorithm_type="AUTOMATIC",
-        algorithm_identification=AlgorithmIdentificationSequence(
-            name=algorithm.name[:_LABEL], family=codes.DCM.ArtificialIntelligence, version=algorithm.version
-        ),
+        algorithm_type=maker.kind,
+        algorithm_identification=algorithm,
         anatomic_regions=[codes.SCT.Breast],
         display_color=CIELabColor.from_rgb(*lesion.category.color),
     )
