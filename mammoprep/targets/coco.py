@@ -9,46 +9,45 @@ from mammoprep import panoptic
 from mammoprep.errors import MissingFileError
 from mammoprep.targets.source import Case, Source
 
+WHOLE = "default"
+"""The subset that tools such as CVAT expect where there is but one."""
+
 
 def write(source: Source, out: Path) -> Counter[str]:
-    """Write annotations/instances.json, panoptic.json and panoptic/*.png, images/*.png, and cases.csv.
+    """Write images/default/*.png and annotations/: instances_default.json, panoptic_default.json, and its folder.
 
-    Of a fold there is one of each for train and for val: train/*.png, annotations/instances_train.json …
-    `mammoprep convert coco` reads it back.
+    Of a fold there are train and val in place of default. `mammoprep convert coco` reads it back; patients come from
+    cases.csv.
     """
-    (out / "annotations").mkdir()
     for part in source.parts:
-        (out / (part or "images")).mkdir()
-        (out / "annotations" / _named("panoptic", part)).mkdir()
+        (out / "images" / (part or WHOLE)).mkdir(parents=True)
+        (out / "annotations" / f"panoptic_{part or WHOLE}").mkdir(parents=True)
 
     def copy(case: Case) -> None:
         name = f"{case.image.name}.png"
         ids = source.root / "panoptic" / name
         if not ids.is_file():
             raise MissingFileError(ids, hint="Type `mammoprep check` for what is wrong with it.")
-        source.copy_image(case, out / (case.part or "images") / name)
-        shutil.copyfile(ids, out / "annotations" / _named("panoptic", case.part) / name)
+        source.copy_image(case, out / "images" / (case.part or WHOLE) / name)
+        shutil.copyfile(ids, out / "annotations" / f"panoptic_{case.part or WHOLE}" / name)
 
     for _ in source.each(copy):
         pass
     for part in source.parts:
-        _write_lists(source, [case for case in source.cases if case.part == part], out / "annotations", part=part)
+        cases = [case for case in source.cases if case.part == part]
+        _write_lists(source, cases, out / "annotations", subset=part or WHOLE)
     shutil.copyfile(source.root / "cases.csv", out / "cases.csv")
     return Counter()
 
 
-def _named(kind: str, part: str) -> str:
-    return f"{kind}_{part}" if part else kind
-
-
-def _write_lists(source: Source, cases: Sequence[Case], folder: Path, *, part: str) -> None:
+def _write_lists(source: Source, cases: Sequence[Case], folder: Path, *, subset: str) -> None:
     things = [category.to_json() for category in source.content.things]
     instances = {
         "images": [case.image.to_json() for case in cases],
         "annotations": [dict(lesion.entry) for case in cases for lesion in case.lesions],
         "categories": things,
     }
-    panoptic.write_json(folder / f"{_named('instances', part)}.json", instances)
+    panoptic.write_json(folder / f"instances_{subset}.json", instances)
     segments = [
         {
             "file_name": f"{case.image.name}.png",
@@ -59,6 +58,6 @@ def _write_lists(source: Source, cases: Sequence[Case], folder: Path, *, part: s
     ]
     others = [category.to_json() for category in source.content.categories if not category.isthing]
     panoptic.write_json(
-        folder / f"{_named('panoptic', part)}.json",
+        folder / f"panoptic_{subset}.json",
         {"images": instances["images"], "annotations": segments, "categories": [*things, *others]},
     )

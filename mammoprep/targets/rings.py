@@ -19,8 +19,9 @@ Ring = NDArray[np.float64]
 def rings_of(mask: Mask) -> list[Ring]:
     """Give a polygon for each connected part of a mask (H, W), which must not be empty.
 
-    Holes are cut out by bridges that have no width. The corners lie half way between the centre of a pixel inside and that of its neighbour outside, so each centre is
-    clearly on its side, and a single pixel is a polygon too. Parts that touch at a corner are two.
+    Holes are cut out by bridges that have no width. The corners lie half way between the centre of a pixel inside and
+    that of its neighbour outside, so each centre is clearly on its side, and a single pixel is a polygon too. Parts
+    that touch at a corner are two.
     """
     x, y, width, height = panoptic.mask_box(mask)
     trace: Any = find_contours  # which is untyped

@@ -43,11 +43,11 @@ def masks(dataset: Path) -> dict[str, list]:
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools' own, under NumPy 2
 def test_coco_loads_in_pycocotools(dataset, lesions, tmp_path):
     report = export(dataset, tmp_path / "out", "coco")
-    loaded = COCO(tmp_path / "out" / "annotations" / "instances.json")
+    loaded = COCO(tmp_path / "out" / "annotations" / "instances_default.json")
     assert (report.images, report.lesions, report.not_held) == (4, 6, {})
     for number, (name, expected) in enumerate(lesions.items(), start=1):
         found = loaded.loadAnns(loaded.getAnnIds(imgIds=[number]))
-        assert (tmp_path / "out" / "images" / loaded.imgs[number]["file_name"]).is_file()
+        assert (tmp_path / "out" / "images" / "default" / loaded.imgs[number]["file_name"]).is_file()
         assert loaded.imgs[number]["file_name"] == f"{name}.png"
         assert [each["category_id"] for each in found] == [label for label, _ in expected]
         assert all((loaded.annToMask(each) == mask).all() for each, (_, mask) in zip(found, expected, strict=True))
@@ -68,7 +68,7 @@ def test_coco_of_a_fold_has_two_of_everything_and_comes_home(dataset, tmp_path):
             listed = json.loads((tmp_path / "coco" / "annotations" / f"{kind}_{part}.json").read_text())
             assert [image["id"] for image in listed["images"]] == numbers
             assert {each["image_id"] for each in listed["annotations"]} <= set(numbers)
-        assert len(list((tmp_path / "coco" / part).iterdir())) == 2
+        assert len(list((tmp_path / "coco" / "images" / part).iterdir())) == 2
     assert (report.fold, report.images) == (0, 4)
     assert masks(home("coco", tmp_path / "coco", tmp_path / "back")) == masks(dataset)
 
@@ -188,7 +188,13 @@ def test_an_outline_that_was_corrected_comes_home(dataset, tmp_path):
 def test_16_bits_become_8_only_where_the_tool_needs_it(make_dataset, tmp_path, to, options):
     dataset = make_dataset(bits=16)
     report = export(dataset, tmp_path / "Dataset001_x", to, **options)
-    places = {"hf": "train/a b.png", "nnunet": "imagesTr/a b_0000.png", "yolo": "images/train/a b.png"}
+    places = {
+        "hf": "train/a b.png",
+        "nnunet": "imagesTr/a b_0000.png",
+        "yolo": "images/train/a b.png",
+        "coco": "images/default/a b.png",
+    }
+
     written = panoptic.read_png(tmp_path / "Dataset001_x" / places.get(to, "images/a b.png"))
     stored = panoptic.read_png(dataset / "images" / "a b.png")
     if to in ("yolo", "cvat", "labelme"):
