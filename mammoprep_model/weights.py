@@ -170,6 +170,12 @@ def _download(source: Source, place: str, *, local: Path | None = None) -> Path:
     return folder
 
 
+def cached(part: str) -> Path | None:
+    """Give the folder of a part's default in the hub's cache, if it is whole; nothing is downloaded."""
+    source = source_of(part)
+    return _cached(source, hub=source.hub, revision=source.revision or None)
+
+
 def _cached(source: Source, *, hub: str, revision: str | None) -> Path | None:
     """Give the folder of a whole part in the hub's cache."""
     from huggingface_hub import snapshot_download

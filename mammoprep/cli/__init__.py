@@ -19,6 +19,7 @@ from mammoprep.cli import (
     demo,
     doctor,
     evaluate,
+    examples,
     export,
     folds,
     inspect,
@@ -59,7 +60,7 @@ def _root(
     """From a raw mammography collection to a trained segmenter and scores that hold."""
 
 
-app.add_typer(convert.app, name="convert")
+app.add_typer(convert.app, name="convert", epilog=examples.of("convert"))
 app.command()(readers.readers)
 app.command()(inspect.inspect)
 app.command()(check.check)
@@ -73,6 +74,7 @@ app.command()(compare.compare)
 app.command()(export.export)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
+examples.give(app.registered_commands)
 
 
 def _with_nearest(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mammoprep.cli import console, pseudonyms
+from mammoprep.cli import console, examples, pseudonyms
 from mammoprep.cli.of_readers import OfReaders
 from mammoprep.errors import MammoprepError
 
@@ -176,7 +176,7 @@ def with_common(command: Callable[..., int]) -> Callable[..., int]:
     return with_common
 
 
-@app.command("folder")
+@app.command("folder", epilog=examples.of("convert folder"))
 @with_common
 def folder(
     raw: Raw,

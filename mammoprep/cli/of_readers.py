@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 import typer
 from typer.core import TyperGroup
 
+from mammoprep.cli import examples
 from mammoprep.errors import MammoprepError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class OfReaders(TyperGroup):
         if written := super().get_command(ctx, cmd_name):
             return written
         single = typer.Typer(add_completion=False)
-        single.command(cmd_name)(command_of(named(cmd_name)))
+        single.command(cmd_name, epilog=examples.of(f"convert {cmd_name}"))(command_of(named(cmd_name)))
         return typer.main.get_command(single)
 
 

@@ -1,5 +1,6 @@
 """Help is quick and complete: nothing heavy is imported, each command lists its options, a typo gets a hint."""
 
+import shlex
 import subprocess
 import sys
 
@@ -20,7 +21,9 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 def commands(group, before=()) -> dict[tuple[str, ...], list[str]]:
     """Every command with its options as they are typed; sub-commands stand after their group's name."""
     found = {}
-    for name, command in group.commands.items():
+    context = group.context_class(group)
+    for name in group.list_commands(context):  # readers bring commands of their own
+        command = group.get_command(context, name)
         if hasattr(command, "commands"):
             found |= commands(command, (*before, name))
         else:
@@ -48,6 +51,50 @@ def test_help_of_a_command_lists_each_option(command):
     assert result.exit_code == 0
     assert "--json" in COMMANDS[command]
     assert [option for option in COMMANDS[command] if option not in result.output] == []
+
+
+@pytest.mark.parametrize("command", [("convert",), *COMMANDS], ids=" ".join)
+def test_help_of_a_command_ends_with_examples_that_parse(command):
+    result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    _, mark, below = result.output.rpartition("Example")
+    assert mark
+    lines = [line.strip() for line in below.splitlines()[1:] if line.strip()]
+    assert lines
+    for line in lines:
+        program, *typed = shlex.split(line)
+        assert (program, tuple(typed[: len(command)])) == ("mammoprep", command)
+        parse(typed)
+
+
+def parse(typed: list[str]) -> None:
+    """Parse a command line as the app does, and run nothing."""
+    command, context, name = typer.main.get_command(app), None, "mammoprep"
+    while hasattr(command, "commands"):
+        context = command.context_class(command, info_name=name, parent=context)
+        name, command, typed = command.resolve_command(context, typed)
+    command.make_context(name, list(typed), parent=context)
+
+
+def test_an_option_that_does_not_exist_would_not_parse():
+    with pytest.raises(typer.TyperException, match="--fould"):
+        parse(["export", "DATASET", "OUT", "--to", "yolo", "--fould", "0"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["exp"], ["export"]),
+        (["convert", "mini"], ["mini-mias"]),
+        (["export", "DATASET", "OUT", "--to", "c"], ["coco", "cvat"]),
+        (["train", "DATASET", "--mo"], ["--model"]),
+    ],
+)
+def test_the_shell_completes_commands_options_and_choices(monkeypatch, typed, offered):
+    monkeypatch.setenv("_MAMMOPREP_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", shlex.join(["mammoprep", *typed]))
+    monkeypatch.setenv("COMP_CWORD", str(len(typed)))
+    done = python("-c", "import sys; sys.argv = ['mammoprep']; from mammoprep.cli import main; main()")
+    assert (done.stderr, done.stdout.split()) == ("", offered)
 
 
 def test_help_lists_every_command():
