@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test witnesses lint format clean
+.PHONY: help demo test witnesses docs lint format clean
 
 help:  ## Show what can be made.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -17,6 +17,9 @@ test: .venv/with-dev lint  ## Lint, types and all tests.
 witnesses:  ## As root on Debian: DCMTK and Chromium, without which the tests that compare with them skip.
 	apt-get install --yes --quiet --no-install-recommends dcmtk chromium
 
+docs: .venv/with-dev  ## The pages of docs/ as HTML, in ./site.
+	$(BIN)/mkdocs build --quiet --strict --config-file .ci/mkdocs.yml
+
 lint: .venv/with-dev  ## ruff and mypy --strict.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -27,7 +30,7 @@ format: .venv/with-dev  ## Format and fix what ruff can fix.
 	$(BIN)/ruff check --fix .
 
 clean:  ## Remove the environment and the demo.
-	rm -rf .venv demo
+	rm -rf .venv demo site
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "mammoprep needs Python 3.11 or newer: make PYTHON=python3.11 ...")'

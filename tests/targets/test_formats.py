@@ -9,6 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from mammoprep import convert, outlines, panoptic, targets
+from mammoprep.evaluation.runs import evaluate
 from mammoprep.readers import READERS
 from mammoprep.records import Polygon
 
@@ -129,6 +130,14 @@ def test_nnunet_layout(dataset, lesions, tmp_path):
         "lesions become pixels of their class, no longer told apart": 6,
         "lesions lie in part under a smaller one": 1,
     }
+
+
+def test_nnunet_label_maps_are_scored_as_they_come_back(dataset, tmp_path):
+    export(dataset, tmp_path / "Dataset001_x", "nnunet")
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "Dataset001_x" / "labelsTr").rename(tmp_path / "predictions" / "semantic")
+    content = evaluate(dataset, tmp_path / "predictions").report.to_json()
+    assert (content["dice"]["pooled"], content["iou"]["pooled"]) == (1, 1)
 
 
 def test_cvat_has_a_mask_a_lesion(dataset, tmp_path):
