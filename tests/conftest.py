@@ -49,6 +49,24 @@ def _write_image(root: Path, number: int) -> panoptic.Image:
 
 
 @pytest.fixture
+def parse() -> Callable[[Sequence[str]], None]:
+    """Give what parses the words of a command line as the app does, and runs nothing."""
+    import typer
+
+    from mammoprep.cli import app
+
+    def parse_words(words: Sequence[str]) -> None:
+        command: Any = typer.main.get_command(app)
+        context, name, rest = None, "mammoprep", list(words)
+        while hasattr(command, "commands"):
+            context = command.context_class(command, info_name=name, parent=context)
+            name, command, rest = command.resolve_command(context, rest)
+        command.make_context(name, list(rest), parent=context)
+
+    return parse_words
+
+
+@pytest.fixture
 def small_preset() -> "Preset":
     """Give settings with which a training run takes a fraction of a second."""
     from mammoprep_model.config import ModelConfig, Preset, TrainConfig

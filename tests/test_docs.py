@@ -83,6 +83,14 @@ def test_the_pages_build(tmp_path):
     assert {path.stem for path in (tmp_path / "site").glob("*.html")} >= {page.stem for page in PAGES[1:]}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_that_is_shown_parses(page, parse):
+    lines = re.findall(r"^ *(mammoprep [a-z].*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for line in lines:
+        if not re.search(r"\||<TAB>|\[", line):  # which stand for choices
+            parse(shlex.split(line, comments=True)[1:])
+
+
 def commands(page: Path) -> Iterator[list[str]]:
     """Give what a page tells to type: the lines of its blocks of bash."""
     for block in re.findall(r"^```bash\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL):

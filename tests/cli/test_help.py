@@ -54,7 +54,7 @@ def test_help_of_a_command_lists_each_option(command):
 
 
 @pytest.mark.parametrize("command", [("convert",), *COMMANDS], ids=" ".join)
-def test_help_of_a_command_ends_with_examples_that_parse(command):
+def test_help_of_a_command_ends_with_examples_that_parse(command, parse):
     result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     _, mark, below = result.output.rpartition("Example")
     assert mark
@@ -66,16 +66,7 @@ def test_help_of_a_command_ends_with_examples_that_parse(command):
         parse(typed)
 
 
-def parse(typed: list[str]) -> None:
-    """Parse a command line as the app does, and run nothing."""
-    command, context, name = typer.main.get_command(app), None, "mammoprep"
-    while hasattr(command, "commands"):
-        context = command.context_class(command, info_name=name, parent=context)
-        name, command, typed = command.resolve_command(context, typed)
-    command.make_context(name, list(typed), parent=context)
-
-
-def test_an_option_that_does_not_exist_would_not_parse():
+def test_an_option_that_does_not_exist_would_not_parse(parse):
     with pytest.raises(typer.TyperException, match="--fould"):
         parse(["export", "DATASET", "OUT", "--to", "yolo", "--fould", "0"])
 
