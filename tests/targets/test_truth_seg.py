@@ -115,6 +115,8 @@ def test_wrong_files_are_named_and_nothing_is_left(dataset, raw, tmp_path):
         export(dataset, tmp_path / "out", raw)
     with pytest.raises(MammoprepError, match="nowhere is no folder"):
         export(dataset, tmp_path / "out", raw / "nowhere")
+    with pytest.raises(MammoprepError, match="hold one another"):
+        export(dataset, raw / "out", raw)
     assert not (tmp_path / "out").exists()
 
 
