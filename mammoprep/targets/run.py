@@ -91,10 +91,6 @@ def _check(dataset: Path, out: Path, *, options: Options) -> Target:
     target = TARGETS[options.to]
     if not dataset.is_dir():
         raise MissingFileError(dataset, hint="A DATASET is written by `mammoprep convert`.")
-    for folder in (dataset, *([options.raw] if options.raw else ())):
-        here, there = folder.resolve(), out.resolve()
-        if here.is_relative_to(there) or there.is_relative_to(here):
-            raise MammoprepError(f"{out} and {folder} hold one another. Name an OUT beside it.")
     if options.fold is None and target.fold == "must":
         raise MammoprepError(f"{options.to} needs train and val images: say --fold 0 (`mammoprep folds` makes folds).")
     if options.fold is not None and target.fold == "cannot":
@@ -104,6 +100,10 @@ def _check(dataset: Path, out: Path, *, options: Options) -> Target:
         raise MammoprepError(
             "--raw is for dicom-seg alone, which needs it: a DICOM SEG refers to the files of the raw folder."
         )
+    for folder in (dataset, *([options.raw] if options.raw else ())):
+        here, there = folder.resolve(), out.resolve()
+        if here.is_relative_to(there) or there.is_relative_to(here):
+            raise MammoprepError(f"{out} and {folder} hold one another. Name an OUT beside it.")
     panoptic.check_vacant(out, overwrite=options.overwrite)
     if options.to == "nnunet":
         nnunet.check_name(out)

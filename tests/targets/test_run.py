@@ -2,6 +2,7 @@
 
 import json
 import typing
+from pathlib import Path
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_a_file_that_is_not_there_is_named_and_nothing_is_left(dataset, tmp_path
         ("yolo", {"fold": 2}, "has no fold 2. Folds: 0 … 1"),
         ("nnunet", {"fold": 0}, "Leave out --fold. It gets all folds"),
         ("cvat", {"fold": 0}, "Leave out --fold"),
-        ("coco", {"raw": "DATASET"}, "--raw is for dicom-seg alone"),
+        ("coco", {"raw": Path("raw")}, "--raw is for dicom-seg alone"),
         ("dicom-seg", {}, "--raw is for dicom-seg alone"),
         ("nnunet", {}, "Call out like Dataset001_NAME"),
         ("coca", {}, "Did you mean 'coco'"),
