@@ -74,8 +74,9 @@ def export(dataset: Path, out: Path, *, options: Options) -> Report:
         hf.check(given)
     with panoptic.staged(out, overwrite=options.overwrite) as partial:
         lost = target.write(given, partial)
+        lost["images in neither part of the fold are left out"] = len(content.images) - len(cases)
         lesions = sum(len(case.lesions) for case in cases)
-        report = Report(options.to, options.fold, len(cases), lesions, dict(sorted(lost.items())))
+        report = Report(options.to, options.fold, len(cases), lesions, dict(sorted((+lost).items())))
         manifest = dataset / "manifest.json"
         made_from = panoptic.file_hash(manifest) if manifest.is_file() else None
         panoptic.write_json(

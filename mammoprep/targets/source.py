@@ -100,6 +100,8 @@ class Source:
 def load(root: Path, *, fold: int | None = None) -> tuple[Panoptic, tuple[Case, ...]]:
     """Load a DATASET's tables; with a `fold` only the images in one of its parts. Raises MammoprepError."""
     content = panoptic.load(root)
+    if len({image.name for image in content.images}) < len(content.images):
+        raise MammoprepError(f"{root / 'panoptic.json'} gives one file name to two images. {_AGAIN}")
     rows = {row.get("image_id", ""): row for row in panoptic.read_cases(root)}
     lesions = _lesions(content)
     parts = _parts(content, fold)

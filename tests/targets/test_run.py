@@ -112,6 +112,19 @@ def test_an_image_without_a_row_is_named(dataset):
         source.load(dataset)
 
 
+def test_two_images_of_one_name_are_refused(dataset):
+    path = dataset / "panoptic.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("free.png", "größe.png"), encoding="utf-8")
+    with pytest.raises(MammoprepError, match="one file name to two images"):
+        source.load(dataset)
+
+
+def test_images_that_a_fold_leaves_out_are_counted(dataset, tmp_path):
+    (dataset / "folds.json").write_text(json.dumps({"folds": [{"train": [1], "val": [2, 4]}]}))
+    report = export(dataset, tmp_path / "out", "coco", fold=0)
+    assert (report.images, report.not_held) == (3, {"images in neither part of the fold are left out": 1})
+
+
 def test_a_split_without_a_lesion_is_refused_where_it_could_not_be_loaded(dataset, tmp_path):
     (dataset / "folds.json").write_text(json.dumps({"folds": [{"train": [1, 2, 4], "val": [3]}]}))
     with pytest.raises(MammoprepError, match="val has no lesion"):
