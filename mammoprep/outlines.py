@@ -13,6 +13,8 @@ Mask = NDArray[np.bool_]
 Crossings = tuple[NDArray[np.intp], NDArray[np.float64]]
 """Where the line through a row's pixel centres enters or leaves a shape: rows (N,) of the image and x (N,)."""
 
+MOST_CROSSINGS = 2**22
+"""Crossings of rows that a ring may have: a zigzag of 1,000 turns over a tall image, where a lesion has 2 a row."""
 _FURTHEST = 2.0**31  # a coordinate beyond it is no pixel; below it, differences of coordinates stay exact enough
 
 
@@ -69,7 +71,10 @@ def _decode(code: RunLengths, *, height: int, width: int) -> Mask:
 def _counts(code: RunLengths) -> NDArray[np.int64]:
     """Give the run lengths of a code, which add up to the image's pixels."""
     height, width = code.size
-    counts = _unpack(code.counts) if isinstance(code.counts, str) else np.array(code.counts, dtype=np.int64)
+    if isinstance(code.counts, str):
+        counts = _unpack(code.counts)
+    else:  # a number beyond those of NumPy is no run of an image, as a negative one
+        counts = np.array([count if abs(count) < _FURTHEST else -1 for count in code.counts], dtype=np.int64)
     if counts.size == 0 or counts.min() < 0 or counts.max() > height * width or counts.sum() != height * width:
         raise MammoprepError("The run lengths do not add up to the image's pixels.")
     return counts
@@ -148,6 +153,8 @@ def _ring_crossings(ring: NDArray[np.float64], *, height: int) -> Crossings:
     (x0, y0), (x1, y1) = ring.T, np.roll(ring, -1, axis=0).T
     first, last = _rows(np.minimum(y0, y1), np.maximum(y0, y1), height=height)
     counts = last - first
+    if counts.sum() > MOST_CROSSINGS:
+        raise MammoprepError("The outline crosses the rows of the image more often than a lesion's can.")
     edge = np.repeat(np.arange(len(ring)), counts)
     row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - first, counts)
     # multiplied before divided: for whole-numbered points each centre on an edge then falls to the same side of it

@@ -5,6 +5,7 @@ import io
 import math
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -14,6 +15,8 @@ from typing import NoReturn, TypeVar
 from mammoprep.errors import MammoprepError
 from mammoprep.records import Skipped
 
+MOST_BYTES, MOST_ROWS, MOST_CELLS = 2**28, 2**20, 2 * 10**7
+"""What a workbook may hold once it is unpacked, blank rows and cells among them; Excel's own have so many rows."""
 _BIFF = b"\xd0\xcf\x11\xe0"  # an OLE2 file, which holds the XLS of Excel 5 to 2003
 _Key = TypeVar("_Key", bound=Hashable)
 _Line = tuple[int, list[str]]
@@ -221,13 +224,16 @@ def _workbook_lines(path: Path, data: bytes, *, sheet: str) -> list[_Line]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl warns of styles and validations, which no row depends on
+            _check_unpacked(path, data)
             book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
             names = book.sheetnames
             name = _sheet(names, sheet)
             rows = []
             if name:
                 book[name].reset_dimensions()  # the stored extent of a sheet can be wrong
-                rows = [[_text(cell) for cell in row] for row in book[name].iter_rows(values_only=True)]
+                rows = _rows(path, ([_text(cell) for cell in row] for row in book[name].iter_rows(values_only=True)))
+    except MammoprepError:
+        raise
     except Exception as error:  # openpyxl lets every error of zip, XML and its own types through
         _refuse(path, cause=error)
     if not name:
@@ -242,7 +248,10 @@ def _old_workbook_lines(path: Path, data: bytes, *, sheet: str) -> list[_Line]:
         book = xlrd.open_workbook(file_contents=data, on_demand=True, ragged_rows=True, logfile=io.StringIO())
         names = book.sheet_names()
         name = _sheet(names, sheet)
-        rows = [[_text(cell.value) for cell in row] for row in book.sheet_by_name(name).get_rows()] if name else []
+        cells = book.sheet_by_name(name).get_rows() if name else ()
+        rows = _rows(path, ([_text(cell.value) for cell in row] for row in cells))
+    except MammoprepError:
+        raise
     except Exception as error:  # xlrd lets every error of struct, of indices and of its own types through
         _refuse(path, cause=error)
     if not name:
@@ -250,10 +259,35 @@ def _old_workbook_lines(path: Path, data: bytes, *, sheet: str) -> list[_Line]:
     return _numbered(rows)
 
 
+def _check_unpacked(path: Path, data: bytes) -> None:
+    """Refuse a workbook that unpacks to more than a table holds; zipfile reads no more of a part than it says here."""
+    with zipfile.ZipFile(io.BytesIO(data)) as parts:
+        if sum(part.file_size for part in parts.infolist()) > MOST_BYTES:
+            raise MammoprepError(f"{path} unpacks to more than {MOST_BYTES >> 20} MiB. Save it as CSV.")
+
+
+def _rows(path: Path, rows: Iterable[list[str]]) -> list[list[str]]:
+    """Take rows without the blanks at their ends, filled up to one width: as many as a table may have.
+
+    A damaged number of a row or a cell makes billions of blank ones.
+    """
+    taken: list[list[str]] = []
+    width = cells = 0
+    for row in rows:
+        while row and not row[-1]:
+            row.pop()
+        width, cells = max(width, len(row)), cells + len(row)
+        taken.append(row)
+        if cells > MOST_CELLS or len(taken) > MOST_ROWS:
+            break
+    if max(cells, width * sum(map(bool, taken))) > MOST_CELLS or len(taken) > MOST_ROWS:
+        raise MammoprepError(f"{path} has more than {MOST_ROWS} rows or {MOST_CELLS} cells. Save it as CSV.")
+    return [row + [""] * (width - len(row)) if row else row for row in taken]
+
+
 def _numbered(rows: Sequence[list[str]]) -> list[_Line]:
-    """Give a sheet's rows with their numbers, filled up to one width, without the blank ones."""
-    width = max(map(len, rows), default=0)
-    return [(line, row + [""] * (width - len(row))) for line, row in enumerate(rows, start=1) if any(row)]
+    """Give a sheet's rows with their numbers, without the blank ones."""
+    return [(line, row) for line, row in enumerate(rows, start=1) if row]
 
 
 def _sheet(names: Sequence[str], wanted: str) -> str:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("mammoprep", "mammoprep_model")
 
 FLOORS = (
-    ("errors", "records"),
+    ("errors", "records", "strict_json"),
     ("exports", "pixels", "outlines", "pseudo_mask", "anatomy", "panoptic", "tables", "parallel", "pseudonyms"),
     ("readers", "convert", "folds", "check", "inventory", "gallery", "evaluation", "phantom", "targets"),
     ("cli",),

@@ -267,3 +267,15 @@ def test_a_union_is_all_that_lies_in_a_part():
 
     assert np.array_equal(both, draw(left, height=3, width=6) | draw(right, height=3, width=6))
     assert both.sum() == 10
+
+
+def test_a_zigzag_that_would_fill_the_memory_is_refused():
+    points = tuple((x % 90, 4000.0 * (x % 2)) for x in range(2000))
+    with pytest.raises(MammoprepError, match="crosses the rows of the image more often"):
+        draw(Polygon(points), height=4000, width=100)
+
+
+@pytest.mark.parametrize("count", [10**30, -(10**30), 2**63])
+def test_a_run_beyond_all_numbers_is_no_run(count):
+    with pytest.raises(MammoprepError, match="do not add up"):
+        draw(RunLengths((4, 5), (count, 20)), height=4, width=5)

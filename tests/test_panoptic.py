@@ -4,6 +4,8 @@ import errno
 import json
 import math
 import os
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -551,3 +553,101 @@ def test_run_lengths_of_a_code_worked_by_hand():
 def test_code_that_is_none_is_refused(counts):
     with pytest.raises(ValueError, match="its (runs|counts)"):
         panoptic.run_lengths({"size": [2, 3], "counts": counts})
+
+
+# What others damaged
+
+
+def png_of(*chunks):
+    return panoptic.png._SIGNATURE + b"".join(panoptic.png._chunk(kind, content) for kind, content in chunks)
+
+
+GREY_2X2 = zlib.compress(bytes([0, 1, 2, 0, 3, 4]))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        struct.pack(">IIBBBBB", 65535, 65535, 8, 0, 0, 0, 0),
+        struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 16, 6, 0, 0, 0),
+        struct.pack(">IIBBBBB", 0, 2, 8, 0, 0, 0, 0),
+        struct.pack(">IIBBBBB", 2, 2, 7, 0, 0, 0, 0),
+        struct.pack(">IIBBBBB", 2, 2, 8, 5, 0, 0, 0),
+        struct.pack(">IIBBBBB", 2, 2, 8, 0, 1, 0, 0),
+        struct.pack(">IIBBBBB", 2, 2, 8, 0, 0, 0, 9),
+        b"short",
+    ],
+)
+def test_a_png_whose_header_lies_is_refused_before_memory_is_taken(tmp_path, capfd, header):
+    path = tmp_path / "a.png"
+    path.write_bytes(png_of((b"IHDR", header), (b"IDAT", GREY_2X2), (b"IEND", b"")))
+    for read in (panoptic.read_png, panoptic.read_ids, panoptic.read_id_runs, panoptic.read_class_runs):
+        with pytest.raises(MammoprepError, match="not a readable PNG"):
+            read(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_chunks_that_are_no_pixels_are_passed_over(tmp_path, capfd):
+    header, bomb = struct.pack(">IIBBBBB", 2, 2, 8, 0, 0, 0, 0), zlib.compress(bytes(10**6))
+    others = [(b"iCCP", b"a\0\0" + bomb), (b"zTXt", b"a\0\0" + bomb), (b"acTL", b"\xff" * 8)]
+    (tmp_path / "a.png").write_bytes(png_of((b"IHDR", header), *others, (b"IDAT", GREY_2X2), (b"IEND", b"")))
+    assert panoptic.read_png(tmp_path / "a.png").tolist() == [[1, 2], [3, 4]]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "\ud800"])
+def test_a_name_that_no_file_can_have_is_one_line(tmp_path, name):
+    with pytest.raises(MammoprepError):
+        panoptic.read_png(tmp_path / f"{name}.png")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1e999]", '"\\ud800"', "9" * 5000, "\xff"])
+def test_json_that_cannot_be_written_again_is_one_line(tmp_path, text):
+    (tmp_path / "a.json").write_text(text, encoding="latin-1")
+    with pytest.raises(MammoprepError, match="not readable JSON"):
+        panoptic.read_json(tmp_path / "a.json", hint="Make it anew.")
+
+
+def test_a_name_on_disk_that_is_not_utf_8_is_written_as_an_escape(tmp_path):
+    panoptic.write_json(tmp_path / "a.json", {"b\udcff.dcm": "\u00fc"})
+    assert (tmp_path / "a.json").read_bytes() == b'{"b\\udcff.dcm": "\xc3\xbc"}\n'
+    assert json.loads((tmp_path / "a.json").read_text()) == {"b\udcff.dcm": "\u00fc"}
+
+
+@pytest.mark.parametrize("data", [b"image_id\n\xff\xfe\n", b'image_id\n"' + b"x" * 200_000])
+def test_a_damaged_cases_csv_is_one_line(tmp_path, data):
+    (tmp_path / "cases.csv").write_bytes(data)
+    with pytest.raises(MammoprepError, match="cases.csv cannot be read as CSV"):
+        panoptic.load_cases(tmp_path)
+
+
+def test_cells_that_are_missing_are_empty_and_those_too_many_are_left_out(tmp_path):
+    (tmp_path / "cases.csv").write_text("image_id,patient_id\na\nb,p,7\n")
+    assert panoptic.load_cases(tmp_path) == [{"image_id": "a", "patient_id": ""}, {"image_id": "b", "patient_id": "p"}]
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("images", 0, "id"), "x"),
+        (("images", 0, "height"), 10**30),
+        (("categories", 0, "id"), None),
+        (("categories", 0, "name"), 5),
+        (("annotations", 0, "segments_info", 0, "category_id"), [1]),
+        (("annotations", 0, "segments_info", 0, "bbox"), [0, 0, 10**400, 1]),
+        (("annotations", 0, "image_id"), "1"),
+    ],
+)
+def test_loading_refuses_what_is_of_another_type(tmp_path, where, value):
+    segment = Segment(1, 1, 4, (0, 0, 2, 2))
+    panoptic.write_panoptic(
+        tmp_path, categories=panoptic.make_categories(["a"]), images=[Image(1, "a", 2, 2, (segment,))]
+    )
+    content = json.loads((tmp_path / "panoptic.json").read_text())
+    place = content
+    for step in where[:-1]:
+        place = place[step]
+    place[where[-1]] = value
+    (tmp_path / "panoptic.json").write_text(json.dumps(content))
+    with pytest.raises(MammoprepError, match="of another type"):
+        panoptic.load(tmp_path)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mammoprep.errors import MammoprepError, MissingFileError
 from mammoprep.panoptic import read_entries, stream
+from mammoprep.panoptic.stream import BLOCK
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -76,3 +77,11 @@ def test_another_shape_is_said(tmp_path, text, lists):
 def test_missing_file_says_what_to_do(tmp_path):
     with pytest.raises(MissingFileError, match=r"a\.json does not exist\. Do it again\."):
         entries(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("gap", range(BLOCK - 14, BLOCK - 4))
+def test_half_a_surrogate_pair_is_seen_wherever_a_block_ends(tmp_path, gap):
+    path = tmp_path / "a.json"
+    path.write_text('["' + "x" * (gap - 2) + '", "\\ud800"]')
+    with pytest.raises(MammoprepError, match="no Unicode"):
+        list(read_entries(path, hint="", wrong=""))

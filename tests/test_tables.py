@@ -1,5 +1,7 @@
 """Tables as spreadsheet programs, downloads and people leave them."""
 
+import zipfile
+
 import openpyxl
 import pytest
 
@@ -217,3 +219,38 @@ def test_rows_are_keyed_by_the_first_of_each_key(tmp_path):
         ("table.csv row 3", "the row is about the same as row 2, which holds"),
         ("table.csv row 4", "no letter"),
     ]
+
+
+def write_sheet(path, old, new):
+    """Write a workbook of one row, in whose sheet something is said otherwise."""
+    book = openpyxl.Workbook()
+    for row in (("image_id", "xmin"), ("a", 1)):
+        book.worksheets[0].append(row)
+    book.save(path)
+    with zipfile.ZipFile(path) as parts:
+        contents = {name: parts.read(name) for name in parts.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as parts:
+        for name, content in contents.items():
+            parts.writestr(name, content.replace(old, new) if "worksheets/" in name else content)
+
+
+@pytest.mark.parametrize("row", [b"99999999999", b"2097152"])
+def test_a_row_beyond_those_of_a_sheet_is_refused_and_not_waited_for(tmp_path, row):
+    write_sheet(tmp_path / "table.xlsx", b'<row r="2"', b'<row r="%s"' % row)
+    with pytest.raises(MammoprepError, match="more than 1048576 rows"):
+        load(tmp_path / "table.xlsx", columns=("image_id", "xmin"))
+
+
+def test_the_last_row_and_the_last_cell_of_a_sheet_are_read(tmp_path):
+    write_sheet(tmp_path / "table.xlsx", b'<row r="2"', b'<row r="1048576"')
+    assert [row.cells for row in load(tmp_path / "table.xlsx", columns=("image_id",)).rows] == [{"image_id": "a"}]
+    write_sheet(tmp_path / "table.xlsx", b'r="B2"', b'r="XFD2"')
+    table = load(tmp_path / "table.xlsx", columns=("image_id", "xmin"))
+    assert [row.cells for row in table.rows] == [{"image_id": "a", "xmin": ""}]
+
+
+def test_a_workbook_that_unpacks_to_too_much_is_refused_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("mammoprep.tables.MOST_BYTES", 2**20)
+    write_sheet(tmp_path / "table.xlsx", b"<sheetData>", b"<sheetData>" + b" " * 2**20)
+    with pytest.raises(MammoprepError, match="unpacks to more than 1 MiB"):
+        load(tmp_path / "table.xlsx", columns=("image_id",))

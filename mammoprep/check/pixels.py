@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def look(job: Job) -> Seen:
 
 
 def _state(path: Path) -> str:
-    return "it cannot be read as a PNG" if path.is_file() else "it is missing"
+    return "it cannot be read as a PNG" if isfile(path) else "it is missing"
 
 
 def _size(shape: Sequence[int], height: int, width: int) -> str:

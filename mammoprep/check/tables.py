@@ -23,6 +23,9 @@ _FILES = ("instances.json", "cases.csv", "skipped.csv", "manifest.json")
 _FOLDERS = ("images", "panoptic")
 _HINT = "Convert again."
 
+_MOST_DIGITS = 9
+"""Digits that a number of pixels or findings may have."""
+
 Row = Mapping[str, str]
 
 
@@ -105,7 +108,7 @@ def _number(cell: str) -> float:
 
 
 def _is_count(cell: str) -> bool:
-    return cell.isascii() and cell.isdigit()
+    return cell.isascii() and cell.isdigit() and len(cell) <= _MOST_DIGITS
 
 
 def _is_scale(cell: str) -> bool:

@@ -1,6 +1,7 @@
 """The tables of a DATASET, written when all of its images are there."""
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from mammoprep import panoptic
 from mammoprep.convert.case import COLUMNS, Case
 from mammoprep.panoptic import Category
 from mammoprep.records import Skipped
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+"""Control characters, a carriage return among them, which csv writes without quotation marks before Python 3.13."""
 
 
 def write(
@@ -50,7 +54,8 @@ def _instances(cases: Sequence[Case], categories: Sequence[Category]) -> dict[st
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    """Write a table: bytes of a file's name that are not UTF-8 as escapes, control characters as blanks."""
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows([_CONTROL.sub(" ", cell) if isinstance(cell, str) else cell for cell in row] for row in rows)

@@ -158,7 +158,10 @@ def _titles(results: Sequence[Result]) -> list[str]:
 def _cells(result: Result, level: int) -> dict[str, Cell]:
     cells = {}
     for measure, place in _PLACES.items():
-        value, spread = (_find(side, place, level) for side in (result.scores, result.scores.get("std")))
+        try:
+            value, spread = (_find(side, place, level) for side in (result.scores, result.scores.get("std")))
+        except (KeyError, IndexError, TypeError) as error:
+            raise MammoprepError(f"{result.title}: scores.json is damaged ({measure}). Evaluate again.") from error
         cells[measure] = Cell(value, spread)
     return cells
 
@@ -166,7 +169,9 @@ def _cells(result: Result, level: int) -> dict[str, Cell]:
 def _find(content: Any, place: Key, level: int) -> float | None:
     for key in place:
         content = None if content is None else content[key]
-    value: float | None = content[level] if isinstance(content, list) else content
+    value = content[level] if isinstance(content, list) else content
+    if not isinstance(value, int | float | None):
+        raise TypeError("no number")
     return value
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mammoprep import strict_json
 from mammoprep.errors import MammoprepError
 from mammoprep.exports.entry import UNCLEAR, Entry, finite, points_of, size_of
 from mammoprep.records import Box, Finding, Outline, Polygon, RunLengths, Skipped, Union
@@ -13,7 +14,7 @@ def recognise(content: Any) -> bool:
     lists = isinstance(content, dict) and all(
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
     )
-    return lists and not any("segments_info" in each for each in content["annotations"][:1])
+    return lists and not any(isinstance(each, dict) and "segments_info" in each for each in content["annotations"][:1])
 
 
 def read(content: Mapping[str, Any], *, name: str) -> Iterator[Entry | Skipped]:
@@ -31,13 +32,13 @@ def read(content: Mapping[str, Any], *, name: str) -> Iterator[Entry | Skipped]:
                 yield Skipped(where, "finding", "its image or its class is not in the file")
                 continue
             try:
-                shape = outline(annotation)
+                shape, attributes = outline(annotation), _attributes(annotation)
             except ValueError as error:
                 yield Skipped(where, "finding", str(error))
                 unclear.add(annotation["image_id"])
                 continue
             label = names[annotation["category_id"]]
-            findings[annotation["image_id"]].append(Finding(shape, label, where, _attributes(annotation)))
+            findings[annotation["image_id"]].append(Finding(shape, label, where, attributes))
         for image in content["images"]:
             where, size = f"{name} image {image['id']}", size_of(image.get("height"), image.get("width"))
             facts = UNCLEAR if image["id"] in unclear else {}
@@ -92,5 +93,9 @@ def _code(code: Mapping[str, Any]) -> RunLengths:
 
 
 def _attributes(annotation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give what is handed on as it is; a ValueError says that it could not be written again."""
     attributes = annotation.get("attributes")
-    return attributes if isinstance(attributes, dict) else {}
+    if not isinstance(attributes, dict):
+        return {}
+    strict_json.check(attributes)
+    return attributes

@@ -8,6 +8,10 @@ from mammoprep.records import Finding, PointXY, RunLengths
 
 FURTHEST = 1e6
 """Pixels: a coordinate beyond is a slip."""
+MOST_PIXELS = 2**26
+"""Pixels that an image may have, as in `pixels`: no mask is made for one that has more."""
+MOST_POINTS = 100_000
+"""Points of an outline: drawn by hand, it has a few hundred."""
 POINT_DIAMETER = 20.0
 """Pixels, as CDD-CESM's smallest circles: a point marks one calcification beside circled ones."""
 LINE_WIDTH = 20.0
@@ -49,12 +53,16 @@ def points_of(pairs: Iterable[Any]) -> tuple[PointXY, ...]:
         raise ValueError("the points are no list of pairs") from None
     if not points:
         raise ValueError("the outline has no points")
+    if len(points) > MOST_POINTS:
+        raise ValueError(f"the outline has more than {MOST_POINTS} points")
     return points
 
 
 def size_of(height: object, width: object) -> tuple[int, int] | None:
-    """Give (height, width), None where either is no positive whole number."""
-    if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
+    """Give (height, width), None where either is no positive whole number, or both are more than an image has."""
+    if not isinstance(height, int) or not isinstance(width, int):
+        return None
+    if min(height, width) > 0 and height * width <= MOST_PIXELS:
         return height, width
     return None
 

@@ -3,18 +3,22 @@
 import os
 import re
 from collections.abc import Iterable
+from os.path import realpath
 from pathlib import Path
 from posixpath import basename, dirname, join, normpath, splitext
 
 from mammoprep.errors import MammoprepError
 
 LEAVES = "the path leaves the raw folder"
+_LONGEST = 200
+"""Characters of an id: file systems take names of 255 bytes."""
 
 
 def walk(root: Path) -> tuple[list[str], list[str]]:
     """Give the files below a folder as sorted POSIX paths relative to it, and those that are links out of it.
 
-    Hidden files and folders are passed over; links to folders are not followed.
+    Hidden files and folders are passed over; links to folders are not followed. Raises MammoprepError for what is there
+    but no file, such as a pipe: whoever opens it may wait for ever.
     """
     inside: list[str] = []
     outside: list[str] = []
@@ -29,7 +33,9 @@ def walk(root: Path) -> tuple[list[str], list[str]]:
             if name.startswith((".", "~$")):
                 continue
             path = Path(folder, name)
-            leaves = path.is_symlink() and not path.resolve().is_relative_to(home)
+            if path.is_fifo() or path.is_socket() or path.is_block_device() or path.is_char_device():
+                raise MammoprepError(f"{path} is no file, but a pipe or a device. Take it out of the folder.")
+            leaves = path.is_symlink() and not Path(realpath(path)).is_relative_to(home)
             (outside if leaves else inside).append(path.relative_to(root).as_posix())
     return sorted(inside), sorted(outside)
 
@@ -69,11 +75,15 @@ def _ends(path: str, tail: str) -> bool:
 
 
 def image_ids(paths: Iterable[str]) -> dict[str, str]:
-    """Give each image a readable id that is safe as a file name: its name, or its whole path where names repeat."""
+    """Give each image a readable id that is safe as a file name: its name, or its whole path where names repeat.
+
+    Where one of these is empty or too long for a file's name, all are numbers.
+    """
     listed = sorted(paths)
     for parts in (basename, str):
         ids = {path: re.sub(r"[^A-Za-z0-9._-]+", "_", parts(splitext(path)[0])).strip("._") for path in listed}
-        if all(ids.values()) and len(set(map(str.casefold, ids.values()))) == len(ids):
+        fit = all(0 < len(image_id) <= _LONGEST for image_id in ids.values())
+        if fit and len(set(map(str.casefold, ids.values()))) == len(ids):
             return ids
     return {path: f"{number:06}" for number, path in enumerate(listed, start=1)}
 

@@ -1,9 +1,9 @@
 """Which tool wrote a file, told by its content."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from mammoprep import strict_json
 from mammoprep.exports import coco, cvat, labelme, via
 from mammoprep.exports.entry import Entry
 from mammoprep.records import Skipped
@@ -22,12 +22,12 @@ def read(path: Path, *, name: str) -> Iterator[Entry | Skipped]:
             root = cvat.parse(text)
             items = None if root is None else cvat.read(root, name=name)
         else:
-            content = json.loads(text)
+            content = strict_json.loads(text, nan=True)  # a shape that has one is listed alone
             found = next((tool for tool in (labelme, coco, via) if tool.recognise(content)), None)
             items = None if found is None else found.read(content, name=name)
     except OSError as error:
         yield Skipped(name, "table", f"the file cannot be read ({error.strerror})")
-    except (ValueError, RecursionError):
+    except ValueError:
         yield Skipped(name, "table", "the file is not readable JSON or XML, or not in UTF-8")
     else:
         yield from [Skipped(name, "table", "written by none of LabelMe, CVAT, VIA, COCO")] if items is None else items

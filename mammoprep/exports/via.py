@@ -1,10 +1,10 @@
 """VGG Image Annotator: shapes as its CSV and JSON exports hold them, versions 1 to 3 of its project files."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mammoprep import strict_json
 from mammoprep.exports.entry import LINE_WIDTH, POINT_DIAMETER, UNCLEAR, Entry, finite, points_of
 from mammoprep.records import Box, Ellipse, Finding, Outline, PointXY, Polygon, Skipped, Stroke
 
@@ -48,8 +48,8 @@ def read(content: Mapping[str, Any], *, name: str) -> Iterator[Entry | Skipped]:
 def load_cell(cell: str) -> Any:
     """Give the JSON of a cell of the CSV export; a ValueError says that it is none."""
     try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
+        return strict_json.loads(cell)
+    except ValueError:
         raise ValueError("the shape is not JSON") from None
 
 

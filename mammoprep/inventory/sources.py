@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from math import inf
+from os.path import isfile
 from pathlib import Path
 from typing import cast, get_args
 
@@ -153,12 +154,13 @@ def _of_dataset(root: Path) -> Inventory:
     manifest = {}
     with suppress(MammoprepError):
         manifest = panoptic.read_json(root / "manifest.json", hint="")
+    manifest = manifest if isinstance(manifest, dict) else {}
     return count(
         looks,
         source=f"DATASET of {manifest.get('dataset', 'unknown origin')}",
         labels=str(manifest.get("labels", "")),
         classes=tuple(names.values()),
-        files=sum((root / "images" / f"{image.name}.png").is_file() for image in content.images),
+        files=sum(isfile(root / "images" / f"{image.name}.png") for image in content.images),
         skipped=_skipped(root / "skipped.csv"),
     )
 
@@ -199,8 +201,11 @@ def _number(row: Mapping[str, str], column: str) -> float | None:
 def _skipped(path: Path) -> Iterator[Skipped]:
     if not path.is_file():
         return
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            stage = row.get("stage") or ""
-            if stage in get_args(Stage):
-                yield Skipped(row.get("source") or "", cast(Stage, stage), row.get("reason") or "")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                stage = row.get("stage") or ""
+                if stage in get_args(Stage):
+                    yield Skipped(row.get("source") or "", cast(Stage, stage), row.get("reason") or "")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MammoprepError(f"{path} cannot be read as CSV in UTF-8. Convert again.") from error

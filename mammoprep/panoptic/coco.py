@@ -40,6 +40,8 @@ _THING_COLOURS = (
 )
 _STUFF_COLOURS = {"pectoral muscle": (90, 60, 60), "breast": (120, 120, 120), "background": (20, 20, 20)}
 _GREY = (60, 60, 60)
+_LARGEST = 2**31
+"""No number of pixels reaches it."""
 _SEGMENT_KEYS = frozenset({"id", "category_id", "area", "bbox", "iscrowd", "score"})
 
 
@@ -214,6 +216,10 @@ def load(root: Path) -> Panoptic:
     segments: dict[int, tuple[Segment, ...]] = {}
     with no_collection():
         for found in read(root):
+            if not _is_typed(found):
+                raise MammoprepError(
+                    f"{root / 'panoptic.json'} is not COCO panoptic: a number or a name is of another type."
+                )
             if isinstance(found, Category):
                 categories.append(found)
             elif isinstance(found, Image):
@@ -225,6 +231,21 @@ def load(root: Path) -> Panoptic:
         images = [replace(image, segments=segments.get(image.id, ())) for image in images]
     by_id = attrgetter("id")
     return Panoptic(root, tuple(sorted(categories, key=by_id)), tuple(sorted(images, key=by_id)))
+
+
+def _is_typed(found: Category | Image | Listed) -> bool:
+    """Tell whether ids, sizes and names are what they are used as."""
+    if isinstance(found, Category):
+        return isinstance(found.name, str) and all(type(number) is int for number in (found.id, *found.color))
+    if isinstance(found, Image):
+        return type(found.id) is int and all(
+            type(side) is int and 0 < side < _LARGEST for side in (found.height, found.width)
+        )
+    numbers = (number for segment in found.segments for number in (segment.area, *segment.bbox))
+    ids = (number for segment in found.segments for number in (segment.id, segment.category_id))
+    return all(type(number) is int for number in (found.image_id, *ids)) and all(
+        isinstance(number, int | float) and abs(number) < _LARGEST for number in numbers
+    )
 
 
 def not_one_each(root: Path) -> MammoprepError:
@@ -261,8 +282,12 @@ def read_cases(root: Path) -> Iterator[dict[str, str]]:
     path = root / "cases.csv"
     if not path.is_file():
         raise MissingFileError(path, hint="A DATASET is written by `mammoprep convert`.")
-    with path.open(newline="", encoding="utf-8") as file:
-        yield from csv.DictReader(file)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file, restval=""):
+                yield {column: cell for column, cell in row.items() if column is not None}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MammoprepError(f"{path} cannot be read as CSV in UTF-8. Write it again, or convert again.") from error
 
 
 def load_fold(root: Path, fold: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

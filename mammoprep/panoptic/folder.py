@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from mammoprep import strict_json
 from mammoprep.errors import MammoprepError, MissingFileError
 
 
@@ -30,14 +31,18 @@ def read_json(path: Path, *, hint: str) -> Any:
     if not path.is_file():
         raise MissingFileError(path, hint=hint)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return strict_json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, no UTF-8
         raise MammoprepError(f"{path} is not readable JSON ({error}). {hint}") from error
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all; the same content gives the same bytes. NaN is refused."""
-    write_bytes(path, (json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    """Write JSON whole or not at all; the same content gives the same bytes. NaN is refused.
+
+    Of a file's name that is not UTF-8, Python's stand-ins for its bytes are written as JSON's escapes.
+    """
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:

@@ -45,7 +45,7 @@ class Journal:
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Add an entry; it outlives this process as soon as this returns."""
-        content = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode()
+        content = json.dumps(entry, allow_nan=False).encode()
         self._file.write(b"%08x %s\n" % (zlib.crc32(content), content))
         self._file.flush()
 

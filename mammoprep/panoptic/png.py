@@ -4,6 +4,7 @@ import hashlib
 import struct
 import threading
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ Ids = NDArray[np.int32]
 
 MAX_ID = 256**3 - 1
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_END = b"IEND\xaeB`\x82"
-"""The last bytes of every whole PNG, which decoders do not ask for."""
-_LARGEST = 2**28
-"""Pixels up to which a buffer is kept; a damaged header may claim any size."""
+_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+"""Chunks that the pixels follow from."""
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+"""Bits a channel that each kind of colours can have (PNG clause 11.2.1)."""
+_LARGEST = 2**26
+"""Pixels an image may have, as in `pixels`: a damaged header may claim any size."""
 _kept = threading.local()
 
 
@@ -74,7 +77,7 @@ def write_ids(path: Path, ids: Ids) -> Written:
 
 def read_ids(path: Path) -> Ids:
     """Read the map of segment ids (H, W) that `write_ids` wrote."""
-    ids: Ids = cv2.cvtColor(_decode_ids(path), cv2.COLOR_RGB2RGBA).view("<i4")[..., 0]
+    ids: Ids = cv2.cvtColor(_decode_ids(path, keep=True), cv2.COLOR_RGB2RGBA).view("<i4")[..., 0]
     ids &= MAX_ID  # without the alpha channel, in place
     return ids
 
@@ -158,34 +161,54 @@ def _decode(path: Path, *, keep: bool = False) -> NDArray[Any]:
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise MissingFileError(path, hint="panoptic.json names it; was the folder copied whole?") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise MammoprepError(f"{path} cannot be read. Check its name and its access rights.") from error
     try:
-        if _END not in data[-1024:]:
-            raise ValueError("torn")
-        pixels: NDArray[Any] | None = _inflate(data) if keep else None
-        return imagecodecs.png_decode(data) if pixels is None else pixels
+        chunks = _chunks(data)
+        _check_header(chunks)
+        pixels: NDArray[Any] | None = _inflate(chunks) if keep else None
+        return imagecodecs.png_decode(_bare(data, chunks)) if pixels is None else pixels
     except (RuntimeError, ValueError) as error:  # imagecodecs' own error is a RuntimeError
         raise MammoprepError(f"{path} is not a readable PNG. Write it again.") from error
 
 
-def _inflate(data: bytes) -> NDArray[np.uint8] | None:
+def _check_header(chunks: Sequence[tuple[bytes, bytes]]) -> None:
+    """Refuse a header that no image of ours can have, before memory is taken and libpng prints what it thinks of it."""
+    if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13 or chunks[-1][0] != b"IEND":
+        raise ValueError("torn")
+    width, height, depth, colour, compression, filters, interlace = struct.unpack(">IIBBBBB", chunks[0][1])
+    if depth not in _DEPTHS.get(colour, ()) or compression or filters or interlace > 1:
+        raise ValueError("of an unknown kind")
+    if not 0 < width * height <= _LARGEST:
+        raise ValueError("too large")
+
+
+def _bare(data: bytes, chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Leave out the chunks that are no pixels: texts and profiles, of which libpng warns, and which may be huge."""
+    kinds = {kind for kind, _ in chunks}
+    if kinds <= _PIXELS:
+        return data
+    return _SIGNATURE + b"".join(_chunk(kind, content) for kind, content in chunks if kind in _PIXELS)
+
+
+def _inflate(chunks: Sequence[tuple[bytes, bytes]]) -> NDArray[np.uint8] | None:
     """Decode an 8-bit grey or RGB PNG without row filters, as `write_ids` and `write_classes` write; None for others.
 
     libdeflate takes a small part of libpng's time for it, which is most of what an evaluation waits for.
     PNG (third edition), clauses 5.3 (chunks), 9.2 (filters) and 11.2.1 (IHDR).
     """
-    chunks = _chunks(data)
-    if not chunks or chunks[0][0] != b"IHDR" or {kind for kind, _ in chunks} != {b"IHDR", b"IDAT", b"IEND"}:
-        return None
     width, height, depth, colour, *methods = struct.unpack(">IIBBBBB", chunks[0][1])
-    if depth != 8 or colour not in (0, 2) or any(methods) or not 0 < width * height <= _LARGEST:
+    if (
+        {kind for kind, _ in chunks} != {b"IHDR", b"IDAT", b"IEND"}
+        or depth != 8
+        or colour not in (0, 2)
+        or any(methods)
+    ):
         return None
     channels = 3 if colour else 1
     rows = _buffer(f"rows of {channels}", (height, width * channels + 1))
     decode: Any = imagecodecs.deflate_decode  # whose stub knows no arrays
-    try:
-        filled = decode(b"".join(content for kind, content in chunks if kind == b"IDAT"), out=rows.ravel()).size
-    except (RuntimeError, ValueError):
-        return None
+    filled = decode(b"".join(content for kind, content in chunks if kind == b"IDAT"), out=rows.ravel()).size
     if filled < rows.size or rows[:, 0].any():
         return None
     pixels = rows[:, 1:]
@@ -193,17 +216,19 @@ def _inflate(data: bytes) -> NDArray[np.uint8] | None:
 
 
 def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Give the type and content of each chunk; none at all where one is torn or its checksum wrong."""
-    chunks, place = [], 8
-    while place < len(data):
+    """Give the type and content of each chunk up to the end's; none at all where one is torn or its checksum wrong."""
+    chunks, place = [], len(_SIGNATURE)
+    while data.startswith(_SIGNATURE):
         length = int.from_bytes(data[place : place + 4])
         kind, content = data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
         check = data[place + 8 + length : place + 12 + length]
         if len(check) < 4 or zlib.crc32(content, zlib.crc32(kind)) != int.from_bytes(check):
-            return []
+            break
         chunks.append((kind, content))
+        if kind == b"IEND":
+            return chunks
         place += 12 + length
-    return chunks
+    return []
 
 
 def _buffer(name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from mammoprep import strict_json
 from mammoprep.errors import MammoprepError, MissingFileError
 
 BLOCK = 2**18
@@ -70,12 +71,14 @@ class _Text:
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._buffer, self._place = "", 0
+        self._suspect = False
         self._decode = json.JSONDecoder().raw_decode
 
     def _more(self, size: int = BLOCK) -> bool:
         """Read on, and let go of what is behind; tell whether there was anything."""
         text = self._file.read(size)
         if text:
+            self._suspect |= strict_json.SUSPECT.search(self._buffer[-strict_json.REACH :] + text) is not None
             self._buffer, self._place = self._buffer[self._place :] + text, 0
         return bool(text)
 
@@ -118,6 +121,8 @@ class _Text:
             else:
                 if place < len(self._buffer) or not self._more(size):
                     self._place = place
+                    if self._suspect:
+                        strict_json.check(found)
                     return found
             size *= 2  # so that a long value costs no more than twice its length
 

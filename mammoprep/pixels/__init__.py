@@ -59,7 +59,11 @@ def locate(root: Path, source: str) -> Path:
     if not stays_inside(source):
         raise PixelError("the path leaves the raw folder")
     path = root / source
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:  # a name longer than any can be, a share that went
+        raise PixelError(f"the file cannot be looked for ({error.strerror})") from None
+    if not is_there:
         raise PixelError("the file is not there")
     if not path.resolve().is_relative_to(root.resolve()):
         raise PixelError("a link that leaves the raw folder")

@@ -1,22 +1,20 @@
 """A DICOM header: how the pixel data is packed, what its grey values mean, and the facts that go on."""
 
-import struct
-import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID
 
 from mammoprep.pixels.elements import decimals_of, element_of, items_of, number_of, text_of, texts_of, words_of
 from mammoprep.pixels.facts import Facts, facts_of
-from mammoprep.pixels.stored import MOST_BYTES, PixelError, check_size, quietly
+from mammoprep.pixels.header import check_inflated, is_deflated, read_header
+from mammoprep.pixels.stored import PixelError, check_size, quietly
 from mammoprep.pixels.tones import Lut, Tones, Window
 
 _PIXEL_DATA = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # its tag in either byte order
 _UNDEFINED = 0xFFFFFFFF
-_DEFLATED = DeflatedExplicitVRLittleEndian.encode("ascii")
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,8 @@ def parse(data: bytes) -> Header:
     """Parse a DICOM file; UIDs, dates and identifiers are not needed. Raises PixelError for what cannot be an image."""
     with quietly():
         try:
-            _check_inflated(data)
+            if is_deflated(data):
+                check_inflated(data)
             dataset = dcmread(BytesIO(data), force=True)
             frame = _frame(dataset, data)
             return Header(frame, _tones(dataset, frame), facts_of(dataset))
@@ -78,29 +77,12 @@ def parse(data: bytes) -> Header:
 
 def read_facts(path: Path) -> Facts:
     """Read what a DICOM file's header says of the image, without its pixels. Raises PixelError for what is none."""
+    dataset = read_header(path, force=False)
     with quietly():
         try:
-            return facts_of(dcmread(path, stop_before_pixels=True))
+            return facts_of(dataset)
         except Exception:  # as in parse
-            raise PixelError("the DICOM header is damaged or cut off, or the file is not DICOM") from None
-
-
-def _check_inflated(data: bytes) -> None:
-    """Refuse a deflated file (PS3.5 A.5) that grows beyond what one image can have, before it has grown."""
-    if data[128:132] != b"DICM" or _DEFLATED not in data[:1024]:
-        return
-    at = 132
-    while data[at : at + 2] == b"\x02\0":  # the file meta information, explicit little endian (PS3.10 7.1)
-        is_long = data[at + 4 : at + 6] in (b"OB", b"UN")
-        at += (
-            12 + struct.unpack_from("<I", data, at + 8)[0] if is_long else 8 + struct.unpack_from("<H", data, at + 6)[0]
-        )
-    inflate, rest, size = zlib.decompressobj(-zlib.MAX_WBITS), data[at:], 0
-    while rest and size <= MOST_BYTES:
-        size += len(inflate.decompress(rest, 2**20))
-        rest = inflate.unconsumed_tail
-    if size > MOST_BYTES:
-        raise PixelError(f"the deflated file grows to more than {MOST_BYTES} bytes")
+            raise PixelError("the DICOM header is damaged or cut off") from None
 
 
 def _frame(dataset: Dataset, data: bytes) -> Frame:

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom import dcmread
-
 from mammoprep.pixels.elements import text_of
-from mammoprep.pixels.stored import PixelError, quietly
+from mammoprep.pixels.header import read_header
+from mammoprep.pixels.stored import PixelError
 
-_TAGS = ["PatientID", "StudyInstanceUID", "SOPInstanceUID", "Modality"]
+_TAGS = ("PatientID", "StudyInstanceUID", "SOPInstanceUID", "Modality")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +22,8 @@ class Identity:
 
 def identify(path: Path) -> Identity:
     """Read the identifiers of a DICOM file; its pixels are not read. Raises PixelError for what is no DICOM."""
-    with quietly():
-        try:
-            header = dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(_TAGS))
-            found = Identity(*(text_of(header, keyword) for keyword in _TAGS))
-        except OSError as error:
-            raise PixelError(f"the file cannot be read ({error.strerror})") from None
-        except Exception:  # pydicom lets through whatever a broken file makes it trip over, with the value in the text
-            raise PixelError("the DICOM header is damaged or cut off") from None
+    dataset = read_header(path, tags=_TAGS)
+    found = Identity(*(text_of(dataset, keyword) for keyword in _TAGS))
     if not any((found.patient_id, found.study_uid, found.sop_uid)):
         raise PixelError("the header has no identifiers")
     return found

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mammoprep.pixels.stored import MAX_PIXELS, PixelError, Stored, check_size, one_channel, quietly
+from mammoprep.pixels.stored import MAX_PIXELS, PixelError, Stored, check_scans, check_size, one_channel, quietly
 from mammoprep.pixels.tones import Tones, Window
 
 _KINDS = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"P5": "PPM", b"P2": "PPM"}
@@ -39,11 +39,13 @@ def _opened(data: bytes, take: Callable[[Image.Image], _Taken]) -> _Taken:
     kind = next((kind for magic, kind in _KINDS.items() if data.startswith(magic)), "")
     if not kind:
         raise PixelError("the file is no image: neither DICOM nor PNG, JPEG, PGM or TIFF")
+    if kind == "JPEG":
+        check_scans(data)
     try:
         with quietly(), Image.open(BytesIO(data), formats=[kind]) as image:
             check_size(image.height, image.width)
-            if (frames := getattr(image, "n_frames", 1)) > 1:
-                raise PixelError(f"the file has {frames} images; one is expected")
+            if getattr(image, "is_animated", False):  # to count them takes time that grows with their square
+                raise PixelError("the file has more than one image")
             return take(image)
     except PixelError:
         raise

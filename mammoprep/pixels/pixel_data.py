@@ -13,7 +13,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 
 from mammoprep.pixels.dicom import Frame
-from mammoprep.pixels.stored import PixelError, Stored, one_channel, quietly
+from mammoprep.pixels.stored import PixelError, Stored, check_scans, one_channel, quietly
 
 _NATIVE = (
     "",
@@ -147,6 +147,7 @@ def _check(codestream: bytes, frame: Frame) -> None:
     if found != family:
         raise PixelError(f"the transfer syntax says {family}, but the pixel data is {found}")
     _check_shape(shape, frame)
+    check_scans(codestream)
     if _END not in codestream[-64:]:
         raise PixelError(f"the {family} data is cut off")
 

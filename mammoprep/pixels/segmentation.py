@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.pixels.utils import pixel_array
 
 from mammoprep.pixels.elements import element_of, items_of, number_of, text_of
+from mammoprep.pixels.header import read_header
 from mammoprep.pixels.stored import PixelError, check_size, quietly
 
 _UNDEFINED = 0xFFFFFFFF  # the length of encapsulated pixel data
@@ -66,14 +67,8 @@ def _frame(content: Dataset, place: int) -> NDArray[np.bool_]:
 
 
 def _read(path: Path, *, pixels: bool) -> Dataset:
-    try:
-        with quietly():
-            content = dcmread(path, force=True, stop_before_pixels=not pixels)
-            kind = text_of(content, "SegmentationType").upper()
-    except OSError as error:
-        raise PixelError(f"the file cannot be read ({error.strerror})") from None
-    except Exception:  # as in `identify`
-        raise PixelError("the DICOM header is damaged or cut off") from None
+    content = read_header(path, pixels=pixels)
+    kind = text_of(content, "SegmentationType").upper()
     if kind not in ("BINARY", "FRACTIONAL"):
         raise PixelError("the DICOM SEG is neither binary nor fractional")
     return content

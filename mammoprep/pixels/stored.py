@@ -21,6 +21,10 @@ MAX_PIXELS = 2**26
 MOST_BYTES = 8 * MAX_PIXELS
 """Bytes that a file of one image may have: 16 bits in three channels, and a third of that for the header."""
 
+MOST_SCANS = 100
+"""Scans of a JPEG file: progressive ones have about ten, and a thousand empty ones of a few bytes each take minutes."""
+_SCAN = b"\xff\xda"  # the marker at a scan's start, which no compressed data contains (ISO 10918-1 B.1.1.2)
+
 _quiet = threading.Lock()
 
 
@@ -32,6 +36,12 @@ def check_size(rows: int, columns: int) -> None:
     """Refuse an image without pixels or with more than MAX_PIXELS."""
     if not 0 < rows * columns <= MAX_PIXELS:
         raise PixelError(f"the header says {rows} rows and {columns} columns; 1 to {MAX_PIXELS} pixels are possible")
+
+
+def check_scans(data: bytes) -> None:
+    """Refuse a JPEG codestream of more than MOST_SCANS scans."""
+    if (scans := data.count(_SCAN)) > MOST_SCANS:
+        raise PixelError(f"the JPEG data has {scans} scans; {MOST_SCANS} are possible")
 
 
 def one_channel(values: NDArray[Any]) -> Stored:

@@ -111,7 +111,7 @@ def _stored_values(bits_allocated: int, tones: Tones) -> NDArray[np.int64]:
 def _modality_values(contents: NDArray[np.int64], tones: Tones) -> Values:
     if tones.modality:
         return _look_up(tones.modality, contents.astype(np.float64))
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity times 0
         values = contents.astype(np.float64) * tones.slope + tones.intercept
     if tones.slope == 0 or not np.isfinite(values).all():
         raise PixelError("the rescale slope is 0, or it or the intercept is no number")

@@ -20,18 +20,19 @@ Citation  Lin et al., ECCV 2014, arXiv 1405.0312; Kirillov et al., CVPR 2019, ar
 """
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from posixpath import basename, splitext
 from typing import Annotated, Any, Literal
 
+from mammoprep import strict_json
 from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep.exports import Entry, Files, coco
 from mammoprep.exports.entry import size_of
 from mammoprep.exports.files import image_ids, patient_of, patient_pattern, walk
-from mammoprep.records import Classes, Finding, PanopticSegment, Reader, Record, Skipped
+from mammoprep.records import Classes, Finding, PanopticSegment, Reader, Record, Skipped, stays_inside
+from mammoprep.tables import number
 
 LABELS = {"data": ()}
 _PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm", ".dcm", ".dicom"}
@@ -84,7 +85,7 @@ def read(
     if labels not in LABELS:
         raise UnknownNameError(labels, kind="label scheme", known=LABELS)
     pattern, contents = patient_pattern(patient), _annotations(root)
-    yield Classes(_classes(contents.values()))
+    yield Classes(_classes({path.relative_to(root).as_posix(): content for path, content in contents.items()}))
     folders = [path.relative_to(root).with_suffix("").as_posix() for path in contents if _is_panoptic(contents[path])]
     paths = [path for path in walk(root)[0] if splitext(path)[1].lower() in _PICTURES]
     files = Files(path for path in paths if not path.startswith(tuple(f"{folder}/" for folder in folders)))
@@ -135,8 +136,8 @@ def _annotations(root: Path) -> dict[Path, Any]:
     found = {}
     for path in sorted((*root.glob("*.json"), *root.glob("annotations/*.json"))):
         try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError) as error:
+            content = strict_json.loads(path.read_text(encoding="utf-8-sig"), nan=True)
+        except (OSError, ValueError) as error:
             raise MammoprepError(
                 f"{path} is not readable JSON. Write it again, or take it out of the folder."
             ) from error
@@ -148,18 +149,24 @@ def _annotations(root: Path) -> dict[Path, Any]:
 
 
 def _is_panoptic(content: Any) -> bool:
-    lists = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "annotations"))
-    return lists and any("segments_info" in each for each in content["annotations"][:1])
+    lists = isinstance(content, dict) and all(
+        isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
+    )
+    return lists and any(isinstance(each, dict) and "segments_info" in each for each in content["annotations"][:1])
 
 
-def _classes(contents: Any) -> tuple[str, ...]:
+def _classes(contents: Mapping[str, Any]) -> tuple[str, ...]:
     """Give the thing classes by their ids; instances have only things."""
     things: dict[Any, str] = {}
-    for content in contents:
-        for category in content["categories"]:
-            if category.get("isthing", 1):
-                things.setdefault(category["id"], str(category["name"]))
-    return tuple(dict.fromkeys(things[number] for number in sorted(things)))
+    for name, content in contents.items():
+        try:
+            for category in content["categories"]:
+                if category.get("isthing", 1):
+                    things.setdefault(category["id"], str(category["name"]))
+            ids = sorted(things)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise MammoprepError(f"{name} is not COCO: {error!s} is missing or of another type.") from error
+    return tuple(dict.fromkeys(things[number] for number in ids))
 
 
 def _instances(content: Mapping[str, Any], name: str, *, files: Files, images: dict[str, _Image]) -> Iterator[Skipped]:
@@ -199,7 +206,7 @@ def _panoptic(
                 _add_segments(
                     image, segments[listed["id"]], categories, folder=splitext(name)[0], where=where, stuff=stuff
                 )
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise MammoprepError(f"{name} is not COCO panoptic: {error!s} is missing or of another type.") from error
 
 
@@ -221,6 +228,7 @@ def _add_segments(
         if category["isthing"]:
             attributes = info.get("attributes")
             given = attributes if isinstance(attributes, dict) else {}
+            strict_json.check([given, *(info.get(key) for key in _MADE)])
             image.things.append((Finding(segment, label, f"{where} segment {info['id']}", given), info))
         elif label in stuff:
             image.regions[label] = (*image.regions.get(label, ()), segment)
@@ -234,12 +242,28 @@ def _find(name: str, where: str, *, files: Files, images: dict[str, _Image]) -> 
 
 
 def _cases(root: Path) -> dict[str, dict[str, str]]:
-    """Give the rows of a DATASET's cases.csv by image id."""
-    path = root / "cases.csv"
+    """Give the rows of a DATASET's cases.csv by image id; other tables of that name have none."""
+    path, rows = root / "cases.csv", dict[str, dict[str, str]]()
     if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["image_id"]: row for row in csv.DictReader(file) if "image_id" in row and None not in row}
+        return rows
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for place, row in enumerate(csv.DictReader(file), start=2):
+                if "image_id" not in row:
+                    return {}
+                if None in row or None in row.values() or not _is_case(row):
+                    raise ValueError(f"row {place}")
+                rows[row["image_id"]] = row
+    except (OSError, ValueError, csv.Error) as error:
+        raise MammoprepError(f"{path} is damaged ({error}). Correct it, or take it out of the folder.") from error
+    return rows
+
+
+def _is_case(row: Mapping[str, str]) -> bool:
+    """Tell whether what is taken over as it is, and calculated with, is what its columns say."""
+    numbers = [number(row.get(column, "1")) for column in ("crop_x0", "crop_y0", "scale_x", "scale_y")]
+    sides = {None, 0.0}.isdisjoint(numbers[2:]) and None not in numbers
+    return sides and bool(row.get("source", "x")) and stays_inside(row.get("source", "x"))
 
 
 READER = Reader(name="coco", title="COCO", labels=LABELS, markers=(), tables=tables, read=read)

@@ -176,7 +176,7 @@ def _regions(path: Path | None) -> _Regions:
         return [
             (f"{path.parent.name}/{path.name} ROI {place}", dict(region)) for place, region in enumerate(found, start=1)
         ]
-    except (ExpatError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError):
+    except (ExpatError, OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
         raise ValueError("its outlines are no property list with Images and ROIs") from None
 
 

@@ -401,3 +401,14 @@ def test_tables_of_random_bytes_are_problems(broken):
             (broken / name).write_bytes(random.bytes(size))
             assert check(broken).problems
             (broken / name).write_bytes(before)
+
+
+@pytest.mark.parametrize(("column", "cell"), [("native_height", "9" * 5000), ("crop_x0", "1" * 400), ("crop_y0", "٣")])
+def test_a_number_of_too_many_digits_is_a_problem_and_never_a_crash(broken, change_csv, column, cell):
+    change_csv(broken / "cases.csv", lambda rows: rows[0].update({column: cell}))
+    assert [problem.rule for problem in check(broken).problems] == ["cases-values"]
+
+
+def test_a_name_longer_than_any_file_s_is_a_problem_and_never_a_crash(broken, change_json):
+    change_json(broken / "panoptic.json", lambda content: content["images"][0].update(file_name="x" * 5000 + ".png"))
+    assert {"image-png", "panoptic-png", "cases-rows"} <= {problem.rule for problem in check(broken).problems}

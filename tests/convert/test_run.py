@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 from contextlib import redirect_stdout
@@ -22,7 +23,7 @@ from mammoprep.convert.case import Case, Job
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Journal
 from mammoprep.pseudo_mask import DICE, Recipe
-from mammoprep.records import Box, Finding, MaskFile
+from mammoprep.records import Box, Finding, MaskFile, Skipped
 
 OPTIONS = Options(labels="size", long_side=30)
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "cdd-cesm-mini"
@@ -620,3 +621,16 @@ def test_every_region_of_the_real_annotations_is_drawn_or_listed(tmp_path):
     assert sum(summary.findings.values()) + sum(summary.skipped["finding"].values()) == 532
     data = panoptic.load(tmp_path / "out")
     assert all(data.ids_of(image).min() > 0 for image in data.images)
+
+
+def test_names_that_are_not_utf_8_and_control_characters_do_not_break_a_table(raw, reader, records, tmp_path):
+    """A shared folder of the past may hold names in Latin-1; DICOM texts may hold carriage returns."""
+    strange = os.fsdecode(b"a/\xfcber.png")
+    shutil.copy(raw / records[0].source, raw / strange)
+    told = replace(records[0], source=strange, view="C\rC\n")
+    table = replace(reader, read=lambda root, *, labels: iter([told, Skipped("\udcff", "table", "a\rb")]))
+    convert(table, raw, out=tmp_path / "out", options=Options(labels="size"), work=Work(workers=1))
+
+    (row,) = panoptic.load_cases(tmp_path / "out")
+    assert (row["source"], row["view"]) == (r"a/\udcfcber.png", "C C ")
+    assert (tmp_path / "out" / "skipped.csv").read_text().splitlines()[1] == r"\udcff,table,a b"

@@ -299,3 +299,11 @@ def test_latex_is_escaped_and_balanced():
     assert lines[4].startswith("M\\_ODISE & 90.00 $\\pm$ 10.00 & -- & ")
     assert re.search(r"minus base\\_1 \\& 50\\%, percentage points", text)
     assert text.isascii()
+
+
+@pytest.mark.parametrize("wrong", ["x", [], {}, True, None])
+def test_scores_that_are_damaged_are_one_line(result, wrong):
+    first, second = result("first", part(8)), result("second", part(8))
+    second.scores["sweep"] = {"PQ": wrong}
+    with pytest.raises(MammoprepError, match=r"second: scores.json is damaged"):
+        compare([first, second], threshold=0.5, resamples=0)

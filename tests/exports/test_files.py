@@ -1,5 +1,7 @@
 """Which file a name means, and what leaves the folder."""
 
+import os
+
 import pytest
 
 from mammoprep.errors import MammoprepError
@@ -75,3 +77,22 @@ def test_the_patient_is_the_first_group_of_the_pattern():
 def test_a_pattern_that_is_none_is_one_line():
     with pytest.raises(MammoprepError, match="is no regular expression"):
         patient_pattern("(")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "image")
+    with pytest.raises(MammoprepError, match="image is no file, but a pipe or a device"):
+        walk(tmp_path)
+
+
+def test_a_link_to_itself_is_a_file_that_cannot_be_read(tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "a.png")
+    assert walk(tmp_path) == (["a.png"], [])
+
+
+def test_ids_that_no_file_can_be_called_by_are_numbers():
+    folder = "/".join(["x" * 60] * 4)
+    assert image_ids([f"{folder}/1/a.png", f"{folder}/2/a.png"]) == {
+        f"{folder}/1/a.png": "000001",
+        f"{folder}/2/a.png": "000002",
+    }

@@ -304,3 +304,28 @@ def test_a_file_that_is_no_text_is_listed(tmp_path):
     (tmp_path / "a.json").write_bytes(b"\xff\xfe\x00\x80")
 
     assert [item.stage for item in exports.read(tmp_path / "a.json", name="a.json")] == ["table"]
+
+
+def test_no_mask_is_made_for_an_image_larger_than_any(tmp_path):
+    shape = {"shape_type": "mask", "label": "a", "points": [[1, 2], [3, 4]], "mask": png(np.ones((3, 3)))}
+    (entry,), (skipped,) = read(tmp_path / "a.json", labelme(shape, imageHeight=10**6, imageWidth=10**6))
+    assert (entry.size, entry.findings) == (None, ())
+    assert "does not say the image's size" in skipped.reason
+
+
+def test_an_outline_of_too_many_points_is_listed(tmp_path):
+    shape = {"shape_type": "polygon", "label": "a", "points": [[n % 7, n % 5] for n in range(100_001)]}
+    (entry,), (skipped,) = read(tmp_path / "a.json", labelme(shape))
+    assert (entry.findings, skipped.reason) == ((), "the outline has more than 100000 points")
+
+
+def test_what_cannot_be_written_again_is_not_read(tmp_path):
+    shape = {"shape_type": "polygon", "label": "\ud800", "points": [[0, 0], [3, 0], [3, 3]]}
+    entries, (skipped,) = read(tmp_path / "a.json", json.dumps(labelme(shape)))
+    assert (entries, skipped.reason) == ([], "the file is not readable JSON or XML, or not in UTF-8")
+
+
+@pytest.mark.parametrize("annotations", [[5], [None], ["segments_info"], [[]]])
+def test_coco_whose_annotations_are_none_is_one_line(tmp_path, annotations):
+    with pytest.raises(MammoprepError, match="is not COCO instances"):
+        read(tmp_path / "a.json", {"images": [], "annotations": annotations, "categories": []})

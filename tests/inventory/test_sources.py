@@ -164,3 +164,14 @@ def test_a_figure_folder_that_is_a_file_is_one_line(phantoms, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MammoprepError, match="could not be written"):
         inventory.draw(inspect(phantoms), tmp_path / "file")
+
+
+def test_a_damaged_manifest_or_table_of_a_data_set_is_no_crash(phantoms, tmp_path):
+    convert.convert(
+        READERS["vindr"], phantoms, out=tmp_path / "dataset", options=convert.Options(labels="birads", limit=2)
+    )
+    (tmp_path / "dataset" / "manifest.json").write_text("[7]")
+    assert inspect(tmp_path / "dataset").source == "DATASET of unknown origin"
+    (tmp_path / "dataset" / "skipped.csv").write_bytes(b"source,stage,reason\n\xff\xfe\n")
+    with pytest.raises(MammoprepError, match="skipped.csv cannot be read as CSV"):
+        inspect(tmp_path / "dataset")

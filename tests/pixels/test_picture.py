@@ -119,7 +119,7 @@ def test_colour_is_refused(write):
 
 def test_several_pages_are_refused(write):
     page = Image.fromarray(BYTES)
-    with pytest.raises(PixelError, match="the file has 2 images"):
+    with pytest.raises(PixelError, match="the file has more than one image"):
         read(write(encoded("TIFF", page, save_all=True, append_images=[page])))
 
 
@@ -127,3 +127,20 @@ def test_several_pages_are_refused(write):
 def test_other_kinds_of_pixels_are_refused(write, mode):
     with pytest.raises(PixelError, match=f"the TIFF data is of kind {mode}"):
         read(write(encoded("TIFF", Image.new(mode, (2, 2)))))
+
+
+def test_a_jpeg_of_scans_without_end_is_refused(write):
+    data = write(BYTES, "JPEG", progressive=True).read_bytes()
+    assert read(write(data)).pixels.shape == BYTES.shape
+    start, end = data.index(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    with pytest.raises(PixelError, match="the JPEG data has [0-9]+ scans; 100 are possible"):
+        read(write(data[:end] + data[start:end] * 100 + data[end:]))
+
+
+def test_pages_of_a_tiff_are_not_counted_to_the_last(write, monkeypatch):
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    path = write(BYTES, "TIFF", save_all=True, append_images=[Image.fromarray(BYTES)] * 2)
+    monkeypatch.setattr(TiffImageFile, "n_frames", property(lambda self: pytest.fail("it counts")))
+    with pytest.raises(PixelError, match="more than one image"):
+        read(path)

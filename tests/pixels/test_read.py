@@ -179,3 +179,8 @@ def test_a_file_is_looked_for_inside_its_folder_only(tmp_path):
         locate(tmp_path / "raw", "../secret.png")
     with pytest.raises(PixelError, match="the file is not there"):
         locate(tmp_path / "raw", "secret.png")
+
+
+def test_a_name_that_no_file_can_have_is_not_there(tmp_path):
+    with pytest.raises(PixelError, match="cannot be looked for|is not there"):
+        locate(tmp_path, "x" * 5000)

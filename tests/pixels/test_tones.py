@@ -230,3 +230,8 @@ def test_window_choices_that_some_file_may_have(text):
 def test_window_choices_that_no_file_has(text, tmp_path):
     with pytest.raises(MammoprepError, match="Say auto, full"):
         read(tmp_path / "absent", window=text)
+
+
+def test_a_slope_of_infinity_is_no_number_and_warns_of_nothing():
+    with pytest.raises(PixelError, match="no number"):
+        render(np.zeros((2, 2), np.uint16), tones=Tones(bits=12, slope=math.inf), window="auto")

@@ -246,3 +246,59 @@ def test_cases_csv_gives_what_it_says_of_an_image(raw):
     assert (record.patient_id, record.laterality, record.view, record.density) == ("x7", "R", "CC", "B")
     assert (record.lesion_free, record.given) == (False, row)
     assert [item.source for item in skipped] == ["val/P1_b.png"]
+
+
+@pytest.mark.parametrize(
+    ("key", "entries"),
+    [
+        ("annotations", [7]),
+        ("categories", [7]),
+        ("categories", [{"id": 1, "name": "a"}, {"id": "x", "name": "b"}]),
+        ("categories", [{"name": "a"}]),
+    ],
+)
+def test_lists_of_something_else_are_one_line(raw, key, entries):
+    path = write_instances(raw) / "annotations" / "instances_val.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: entries}))
+    with pytest.raises(MammoprepError, match="is not COCO"):
+        read(raw)
+
+
+def test_an_annotation_whose_attributes_cannot_be_written_again_is_listed(raw):
+    write_instances(raw, attributes={"size": float("nan")})
+    records, skipped, _ = read(raw, patient="(P.)")
+    assert [record.findings for record in records] == [(), ()]
+    assert "a number in it is none" in skipped[0].reason
+
+
+def test_segments_whose_attributes_cannot_be_written_again_are_one_line(raw):
+    path = write_panoptic(raw) / "annotations" / "panoptic_val.json"
+    path.write_text(path.read_text().replace('"category_id": 1', '"category_id": 1, "pseudo_mask": {"threshold": NaN}'))
+    with pytest.raises(MammoprepError, match="is not COCO panoptic: a number in it is none"):
+        read(raw)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"), [("scale_x", "0"), ("scale_y", "x"), ("crop_x0", ""), ("source", "../a.dcm"), ("source", "")]
+)
+def test_a_damaged_row_of_cases_csv_is_named(dataset, tmp_path, column, cell):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("panoptic.json", "instances.json"):
+        (copy / name).write_bytes((dataset / name).read_bytes())
+    rows = panoptic.load_cases(dataset)
+    rows[1][column] = cell
+    with (copy / "cases.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(MammoprepError, match=r"cases.csv is damaged \(row 3\)"):
+        read(copy)
+
+
+def test_a_table_of_cases_that_breaks_off_is_one_line(dataset, tmp_path):
+    for name in ("panoptic.json", "cases.csv"):
+        (tmp_path / name).write_bytes((dataset / name).read_bytes())
+    (tmp_path / "cases.csv").write_bytes((dataset / "cases.csv").read_bytes()[:-30])
+    with pytest.raises(MammoprepError, match="cases.csv is damaged"):
+        read(tmp_path)

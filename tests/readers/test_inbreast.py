@@ -247,3 +247,11 @@ def test_a_phantom_converts_to_its_own_lesions_and_muscles(tmp_path):
         for number in range(1, len(view.kinds) + 1):
             both = np.count_nonzero((ids == number) & (shown.ids == number))
             assert 2 * both > 0.9 * (np.count_nonzero(ids == number) + np.count_nonzero(shown.ids == number))
+
+
+@pytest.mark.parametrize("encoding", ["KLINGON", "utf-7", "shift_jis"])
+def test_outlines_in_an_encoding_that_is_none_cost_the_image(tmp_path, encoding):
+    said = plist(roi(RING)).replace(b'encoding="UTF-8"', f'encoding="{encoding}"'.encode())
+    records, skipped = read(write(tmp_path, xml=said))
+    assert records == []
+    assert "its outlines are no property list" in skipped[0].reason
