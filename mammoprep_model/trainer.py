@@ -101,7 +101,7 @@ def _train_fold(network: Segmenter, job: Job, *, session: Session, ranks: Ranks)
     except torch.OutOfMemoryError as error:
         raise out_of_memory(job.config, memory, images=1) from error  # as few as steps and predictions try in the end
     except (OSError, panoptic.UnwritableError) as error:
-        reason = error.reason if isinstance(error, panoptic.UnwritableError) else f"{error.filename}: {error.strerror}"
+        reason = error.reason if isinstance(error, panoptic.UnwritableError) else error.strerror
         raise MammoprepError(
             f"Training into {job.run} was broken off: {reason}. When that is mended, say --resume to go on from the"
             " last checkpoint."

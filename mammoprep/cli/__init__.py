@@ -97,10 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         if error.errno not in _BROKEN:
             raise
-        text = (
-            f"{error.filename or 'A file'}: {error.strerror}. Mend that, then go on with --resume where there is one."
-        )
-        sys.stderr.write(f"mammoprep: {text}\n")
+        what = f"a file could not be read or written: {error.strerror}"  # whose name may be a patient's
+        sys.stderr.write(f"mammoprep: {what}. Mend that, then go on with --resume where there is one.\n")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         if not console.is_one_of_many():

@@ -184,11 +184,9 @@ def _is_worth_keeping(partial: Path, path: Path) -> bool:
 
 
 def _interrupted(error: OSError | UnwritableError, *, out: Path, kept: bool) -> MammoprepError:
-    if isinstance(error, UnwritableError):
-        what = f"{out} could not be written: {error.reason}"
-    else:
-        path = Path(str(error.filename or out))
-        own = path in (out, lock_of(out)) or path.is_relative_to(partial_of(out))
-        what = f"{out if own else path} could not be {'written' if own else 'read'}: {error.strerror or error}"
+    path = Path(str(getattr(error, "filename", None) or out))
+    own = path in (out, lock_of(out)) or path.is_relative_to(partial_of(out))
+    reason = error.reason if isinstance(error, UnwritableError) else error.strerror or error
+    what = f"{out} could not be written" if own else "A file could not be read"  # whose name may be a patient's
     rest = "What is done is kept: when that is mended, say --resume" if kept else "Free space or name another folder"
-    return MammoprepError(f"{what}. {rest}.")
+    return MammoprepError(f"{what}: {reason}. {rest}.")
