@@ -1,12 +1,15 @@
 """Many images at once: as many processes as cores and free memory allow, results as they come."""
 
 import os
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import joblib
@@ -26,6 +29,8 @@ CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """A container's own limit (cgroup v2), which psutil does not see: bytes, or `max` for none."""
 LEAST_IMAGES = 8
 """Images below which another worker takes longer to start than it saves."""
+_LOOK_S = 0.5
+"""Seconds between two looks of a worker at whether its parent lives."""
 _KILLED = "A worker process was killed, most likely because memory ran out."
 
 
@@ -123,8 +128,10 @@ def _in_processes(calls: Iterable[Any], *, workers: int) -> Generator[Case]:
 
 def make_one(make: Callable[..., Case], record: Record, *, number: int, job: Job, parent: int | None = None) -> Case:
     """Make one image, unless the process `parent` that asked for it was killed: the next run may be at work already."""
-    if parent is not None and os.getppid() != parent:
-        return Case(number)
+    if parent is not None:
+        if os.getppid() != parent:
+            return Case(number)
+        _end_with(parent)
     made = make(record, number=number, job=job)
     if made.image is None and not _holds_something(job.root):
         raise MammoprepError(
@@ -132,6 +139,18 @@ def make_one(make: Callable[..., Case], record: Record, *, number: int, job: Job
             " --resume to go on."
         )
     return made
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """End this worker process when the one that started it was killed; joblib would keep it for minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            sleep(_LOOK_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _holds_something(folder: Path) -> bool:

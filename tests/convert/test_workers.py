@@ -1,5 +1,9 @@
+import subprocess
+import sys
 import threading
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from mammoprep.convert.workers import stopping
@@ -22,3 +26,29 @@ def test_loky_s_own_error_alone_is_hushed_while_workers_are_stopped(monkeypatch,
         thread.join()
     assert len(heard) == told
     assert threading.excepthook == heard.append
+
+
+def test_workers_end_when_the_process_that_started_them_was_killed(tmp_path):
+    """A process starts one worker as joblib does, and is killed; the worker, idle by then, ends by itself."""
+    script = """
+import os, signal, sys
+from pathlib import Path
+from mammoprep.convert.case import Case
+from mammoprep.convert.workers import make_one
+from mammoprep.convert.options import Options
+from mammoprep.convert.case import Job
+from joblib.externals.loky import get_reusable_executor
+
+def make(record, *, number, job):
+    return Case(os.getpid(), image="an image")
+
+job = Job(Path("."), Path("."), Options(labels="any"), ())
+made = get_reusable_executor(1).submit(make_one, make, None, number=1, job=job, parent=os.getpid()).result()
+print(made.number, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
+    with suppress(psutil.NoSuchProcess):
+        worker = psutil.Process(int(done.stdout))
+        if worker.status() != psutil.STATUS_ZOMBIE:
+            worker.wait(timeout=60)
