@@ -320,6 +320,13 @@ def test_no_mark_is_in_what_is_said_of_broken_files(plant, tmp_path, run):
     assert leaks(tmp_path / "out") == {}
 
 
+def test_a_column_that_is_not_there_names_no_cell(tmp_path, run):
+    (tmp_path / "raw").mkdir()
+    headless(tmp_path / "raw")
+    code, said = run("convert", "folder", tmp_path / "raw", tmp_path / "out", "--column", "patient=Name")
+    assert (code, "no table has that column" in said) == (2, True)
+
+
 @pytest.mark.parametrize("window", ["lut:7", "no such name"])
 def test_a_window_that_is_not_there_names_no_other(window, tmp_path, run):
     values = {"WindowCenter": "100", "WindowWidth": "50", "WindowCenterWidthExplanation": word()}
