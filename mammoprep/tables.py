@@ -185,10 +185,12 @@ def _text_lines(path: Path, data: bytes, *, columns: Sequence[str]) -> list[_Lin
     if "\0" in text:
         _refuse(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
-    header_of = {mark: next(csv.reader([first], delimiter=mark), []) for mark in ",;\t"}
-    known = {mark: sum(_place(header, column) is not None for column in columns) for mark, header in header_of.items()}
-    delimiter = max(known, key=lambda mark: known[mark])
     try:
+        header_of = {mark: next(csv.reader([first], delimiter=mark), []) for mark in ",;\t"}
+        known = {
+            mark: sum(_place(found, column) is not None for column in columns) for mark, found in header_of.items()
+        }
+        delimiter = max(known, key=lambda mark: known[mark])
         lines = [(line, [cell.strip() for cell in cells]) for line, cells in _parse(text, delimiter)]
     except csv.Error as error:
         raise MammoprepError(f"{path} cannot be read as CSV ({error}). Is a quotation mark left open?") from error

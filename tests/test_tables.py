@@ -86,8 +86,9 @@ def test_an_optional_column_that_is_absent_is_blank(tmp_path):
         (b"\xff\xfe\x00", "neither CSV nor XLSX"),
         (b"PK\x03\x04 cut short", "neither CSV nor XLSX"),
         (b'image_id,xmin\na,"' + b"x" * 140_000, "quotation mark"),
+        (b"image_id," + b"x" * 140_000 + b"\na,1\n", "quotation mark"),
     ],
-    ids=["empty", "header", "nearest", "all", "binary", "half", "zip", "quote"],
+    ids=["empty", "header", "nearest", "all", "binary", "half", "zip", "quote", "long"],
 )
 def test_a_table_that_cannot_be_read_is_one_line(tmp_path, data, says):
     with pytest.raises(MammoprepError) as caught:

@@ -21,7 +21,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -268,8 +268,39 @@ def run_all(files: int, *, seed: int, workers: int, homes: dict[str, Path], only
                 busy -= 1
 
 
+class Sums:
+    """What has come of the runs so far."""
+
+    def __init__(self) -> None:
+        self.codes, self.ways = Counter[str](), Counter[str]()
+        self.failed = self.lines = 0
+        self.slowest = self.largest = Result(0, "")
+
+    def add(self, result: Result) -> None:
+        """Add a run, and print it where it failed."""
+        self.codes[str(result.code)] += 1
+        self.ways.update(how for _, how in result.damage)
+        self.failed += bool(result.wrong)
+        self.lines += sum(bool(LIBRARIES.match(line)) for line in result.said.splitlines())
+        self.slowest = max(self.slowest, result, key=lambda each: each.seconds)
+        self.largest = max(self.largest, result, key=lambda each: each.peak)
+        if result.wrong:
+            print(f"run {result.number}, {result.scene}: {result.wrong}\n    {result.command} {result.damage}")
+            print(f"    {result.said[-600:]}", flush=True)
+
+    def __str__(self) -> str:
+        files, runs = self.ways.total(), self.codes.total()
+        codes = ", ".join(f"{code}: {count}" for code, count in sorted(self.codes.items()))
+        return (
+            f"{files} files damaged in {len(self.ways)} ways, {runs} runs: {self.failed} failed\n"
+            f"exit codes {codes}; {self.lines} lines of libpng and libtiff\n"
+            f"at most {self.slowest.seconds:.1f} s of processor time ({self.slowest.scene}), "
+            f"{self.largest.peak / 2**20:.0f} MiB ({self.largest.scene})"
+        )
+
+
 def main() -> int:
-    """Run what is asked for and print what came of it; 1 where a run failed."""
+    """Run what is asked for and print what came of it, after Ctrl-C too; 1 where a run failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--files", type=int, default=10_000, help="damaged files, after which no run begins")
     parser.add_argument("--seed", type=int, default=0)
@@ -277,32 +308,17 @@ def main() -> int:
     parser.add_argument("--only", default="", choices=["", *(scene.name for scene in SCENES)], help="one scene")
     parser.add_argument("--run", type=int, help="this run alone, here, with all that it says")
     asked = parser.parse_args()
-    start, codes, damage, worst = time.monotonic(), Counter[str](), Counter[str](), Result(0, "")
-    runs = failed = lines = 0
-    slowest = 0.0
+    sums = Sums()
     with tempfile.TemporaryDirectory() as name:
         homes = draw(Path(name), asked.only)
         if asked.run is not None:
             print(run(asked.run, asked.seed, homes, asked.only))
             return 0
-        for result in run_all(asked.files, seed=asked.seed, workers=asked.workers, homes=homes, only=asked.only):
-            runs, failed = runs + 1, failed + bool(result.wrong)
-            codes[f"{result.code}"] += 1
-            lines += sum(bool(LIBRARIES.match(line)) for line in result.said.splitlines())
-            damage.update(how for _, how in result.damage)
-            worst, slowest = max(worst, result, key=lambda each: each.peak), max(slowest, result.seconds)
-            if result.wrong:
-                print(f"run {result.number}, {result.scene}: {result.wrong}\n    {result.command} {result.damage}")
-                print(f"    {result.said[-600:]}", flush=True)
-    print(
-        f"{sum(damage.values())} files damaged in {len(damage)} ways, {runs} runs, seed {asked.seed}: {failed} failed"
-    )
-    print(f"exit codes {dict(sorted(codes.items()))}; at most {slowest:.1f} s of processor time,", end=" ")
-    print(
-        f"{worst.peak / 2**20:.0f} MiB ({worst.scene}); {time.monotonic() - start:.0f} s in all;"
-        f" {lines} lines of libpng and libtiff"
-    )
-    return 1 if failed else 0
+        with suppress(KeyboardInterrupt):
+            for result in run_all(asked.files, seed=asked.seed, workers=asked.workers, homes=homes, only=asked.only):
+                sums.add(result)
+    print(sums)
+    return 1 if sums.failed else 0
 
 
 if __name__ == "__main__":

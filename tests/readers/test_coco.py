@@ -15,7 +15,7 @@ from mammoprep.records import Classes, PanopticSegment, Polygon, Record, Skipped
 
 ONE = Work(workers=1)
 TRIANGLE = [2, 2, 8, 2, 2, 8]
-CHANGED = {"manifest.json", "skipped.csv"}
+CHANGED = {"manifest.json", "skipped.csv", "SHA256SUMS"}
 
 
 def contents(folder):
