@@ -80,7 +80,9 @@ def test_the_pages_build(tmp_path):
     call = ["-m", "mkdocs", "build", "--quiet", "--strict", "-f", ROOT / ".ci" / "mkdocs.yml", "-d", tmp_path / "site"]
     done = subprocess.run([sys.executable, *call], capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    assert {path.stem for path in (tmp_path / "site").glob("*.html")} >= {page.stem for page in PAGES[1:]}
+    made = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "site").glob("*.html")}
+    assert made.keys() >= {page.stem for page in PAGES[1:]}
+    assert [name for name, text in made.items() if re.search(r"<(script|link)[^>]*(src|href)=\"https?:", text)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
