@@ -6,8 +6,9 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 Stage = Literal["table", "selection", "image", "finding"]
-"""Where something was left out: a row of a table; an image that the options did not ask for; an image file that could
-not be used (the only stage that `--max-skipped` counts); a finding of an image that was used."""
+"""Where something was left out: a row of a table; an image that the options did not ask for, or what a review rejected;
+an image file that could not be used (the only stage that `--max-skipped` counts); a finding of an image that was used.
+"""
 
 PointXY = tuple[float, float]
 """A point (x, y) in native pixels: pixel (row r, column c) covers [c, c + 1) x [r, r + 1), its centre is at + 0.5."""

@@ -22,6 +22,7 @@ from mammoprep.cli import (
     examples,
     export,
     folds,
+    gallery,
     inspect,
     models,
     predict,
@@ -65,6 +66,7 @@ app.command()(readers.readers)
 app.command()(inspect.inspect)
 app.command()(check.check)
 app.command()(folds.folds)
+app.command()(gallery.gallery)
 app.command()(models.models)
 app.command()(weights.weights)
 app.command()(train.train)

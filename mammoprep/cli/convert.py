@@ -106,11 +106,15 @@ class Common:
     verify: Annotated[bool, _run(console.VERIFY_HELP, "--verify")] = False
     limit: Annotated[int | None, _run("Take only the first N images.", show_default="all")] = None
     dry_run: Annotated[bool, _run("Count, write nothing.", "--dry-run")] = False
+    review: Annotated[
+        Path | None, _run("Marks saved from mammoprep gallery: what they reject is left out.", metavar="FILE")
+    ] = None
     max_skipped: Annotated[int, _run("Exit with 1 when more image files than this were skipped.", min=0)] = 0
     json: console.Json = False
 
     def options(self, labels: str, own: Mapping[str, str | bool | tuple[str, ...]]) -> "Options":
         """Give what decides the result."""
+        from mammoprep import panoptic
         from mammoprep.convert import Options
 
         return Options(
@@ -126,6 +130,7 @@ class Common:
             recipe=self._recipe(),
             reader=own,
             limit=self.limit,
+            review=panoptic.load_review(self.review) if self.review else None,
         )
 
     def _recipe(self) -> "Recipe | Learned":

@@ -306,6 +306,7 @@ def _thing(segment_id: int, lesion: _Lesion, visible: Layer, *, job: Job) -> Seg
         extra={
             **({"covered": round(covered, 6)} if covered else {}),
             **lesion.how,
+            "source": lesion.finding.source,
             "attributes": dict(lesion.finding.attributes),
         },
     )

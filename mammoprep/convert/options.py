@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from mammoprep.errors import MammoprepError, UnknownNameError
-from mammoprep.panoptic import STUFF, Existing
+from mammoprep.panoptic import STUFF, Existing, Review
 from mammoprep.pixels import check_window
 from mammoprep.pseudo_mask import ADAPTIVE, LEARNED, PAPER, Learned, Recipe
 
@@ -23,8 +23,8 @@ class Options:
     `labels` is one of the reader's schemes; `reader` holds the options that this reader alone has. `long_side` is the
     longer side of the stored image in pixels, 0 for native. `crop_breast` stores the breast's part of the image alone,
     `flip_right` mirrors images whose breast faces left, `for_processing` takes raw detector images too. `limit` takes
-    only the first images. `on_burned_in` says what becomes of images with text in their pixels: they are listed,
-    skipped, or kept without a look at the pixels.
+    only the first images; what `review` rejects is left out. `on_burned_in` says what becomes of images with text in
+    their pixels: they are listed, skipped, or kept without a look at the pixels.
     """
 
     labels: str
@@ -39,6 +39,7 @@ class Options:
     recipe: Recipe | Learned = ADAPTIVE
     reader: Mapping[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
     limit: int | None = None
+    review: Review | None = None
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -64,7 +65,11 @@ class Options:
     def to_json(self) -> dict[str, Any]:
         """Give what manifest.json says; `labels` has a key of its own there."""
         values = asdict(self)
-        return {name: values[name] for name in values if name not in ("labels", "reader")} | dict(self.reader)
+        reviewed = {"review": self.review.sha256} if self.review else {}
+        return {name: values[name] for name in values if name not in ("labels", "reader", "review")} | {
+            **self.reader,
+            **reviewed,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mammoprep import panoptic, pixels, tables
-from mammoprep.convert import dataset, summary, workers
+from mammoprep.convert import dataset, review, summary, workers
 from mammoprep.convert.case import Case, Job, no_class
 from mammoprep.convert.options import Options, Work
 from mammoprep.convert.summary import Summary
@@ -36,6 +36,8 @@ def convert(reader: Reader, root: Path, *, out: Path, options: Options, work: Wo
     out = out.resolve()
     _check_apart(root, out)
     header = _header(reader, root, options)
+    if options.review:
+        review.check(options.review, header)
     if work.existing == "resume":
         panoptic.tidy(out)
         if is_complete(out):
@@ -43,13 +45,16 @@ def convert(reader: Reader, root: Path, *, out: Path, options: Options, work: Wo
     with panoptic.journaled(out, header=header, existing=work.existing) as (folder, journal):
         records, skipped, classes = _read_tables(reader, root, options)
         categories = panoptic.make_categories(classes, options.stuff_classes)
-        _make_cases(records, Job(root, folder, options, categories), journal=journal, work=work)
+        job = Job(root, folder, replace(options, review=None), categories)
+        _make_cases(records, job, journal=journal, work=work)
         cases = _cases(journal)
         skipped += [item for case in cases for item in case.skipped]
         counts = summary.of_cases(cases, categories=categories, skipped=skipped, recipe=options.recipe)
         if not counts.images:
             raise MammoprepError(_nothing_done(root, counts))
         manifest = header | {"counts": counts.to_json()}
+        if options.review:
+            panoptic.write_bytes(folder / panoptic.REVIEW, options.review.content)
         dataset.write(folder, cases, categories=categories, skipped=skipped, manifest=manifest)
         if work.verify:
             _verify(folder)
@@ -58,7 +63,9 @@ def convert(reader: Reader, root: Path, *, out: Path, options: Options, work: Wo
 
 def preview(reader: Reader, root: Path, *, options: Options) -> Summary:
     """Count what `convert` would find, from tables, label maps and the presence of the files; nothing is written."""
-    _header(reader, root, options)
+    header = _header(reader, root, options)
+    if options.review:
+        review.check(options.review, header)
     records, skipped, classes = _read_tables(reader, root, options)
     present = []
     for record in records:
@@ -165,7 +172,11 @@ def _read_tables(reader: Reader, root: Path, options: Options) -> tuple[list[Rec
     if len({record.image_id for record in records}) < len(records):
         raise MammoprepError(f"{root}: its tables give one image_id to two files. Correct them.")
     records.sort(key=lambda record: (record.number, record.shown))  # the order of names would tell of them
-    return records[: options.limit], skipped, classes
+    records = records[: options.limit]
+    if options.review:
+        records, rejected = review.apply(options.review, records)
+        skipped += rejected
+    return records, skipped, classes
 
 
 def _make_cases(records: list[Record], job: Job, *, journal: Journal, work: Work) -> None:

@@ -72,20 +72,25 @@ def evaluate(
         scored = _evaluate([Part(source, predictions)], options=options, on_progress=on_progress)
         (report, table), *_ = scored
         return _with_intervals(report, source, (predictions,), (table,), options)
-    run = _read_run(source)
-    dataset = on or _dataset(source, run.get("dataset"))
-    _check_folds(source, dataset, run.get("folds_sha256"))
-    folds = _folds(source)
+    dataset, folds = locate(source, on=on)
     parts = [Part(dataset, path, panoptic.load_fold(dataset, fold)[1]) for fold, path in folds.items()]
     scored = _evaluate(parts, options=options, on_progress=on_progress)
     reports = [replace(report, fold=fold) for fold, (report, _) in zip(folds, scored, strict=True)]
     tables = [table for _, table in scored]
     report = over_folds(reports)
-    planned = run.get("folds")
+    planned = _read_run(source).get("folds")
     absent = set(planned if isinstance(planned, list) else []) - {fold.fold for fold in report.folds}
     reasons = {f"fold {fold}": "the run has no predictions of it" for fold in sorted(absent)}
     report = replace(report, not_given={**report.not_given, **reasons})
     return _with_intervals(report, dataset, tuple(folds.values()), tuple(tables), options)
+
+
+def locate(run: Path, *, on: Path | None = None) -> tuple[Path, dict[int, Path]]:
+    """Give the data set of a RUN, `on` where it was moved, and the predictions of each fold, in their order."""
+    content = _read_run(run)
+    dataset = on or _dataset(run, content.get("dataset"))
+    _check_folds(run, dataset, content.get("folds_sha256"))
+    return dataset, _folds(run)
 
 
 def _evaluate(

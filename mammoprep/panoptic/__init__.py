@@ -54,6 +54,7 @@ from mammoprep.panoptic.png import (
     write_ids,
     write_png,
 )
+from mammoprep.panoptic.review import REVIEW, Mark, Review, identity_of, load_review
 from mammoprep.panoptic.rle import Mask, Rle, decode_rle, encode_crop, encode_rle, mask_box, run_lengths
 from mammoprep.panoptic.stream import read_entries
 from mammoprep.panoptic.sums import SUMS, read_sums, reread, write_sums, wrong_files
@@ -63,6 +64,7 @@ __all__ = [
     "FORMAT",
     "LEFT_OUT",
     "MAX_ID",
+    "REVIEW",
     "STUFF",
     "SUMS",
     "Category",
@@ -71,8 +73,10 @@ __all__ = [
     "Image",
     "Journal",
     "Listed",
+    "Mark",
     "Mask",
     "Panoptic",
+    "Review",
     "Rle",
     "Runs",
     "Segment",
@@ -87,12 +91,14 @@ __all__ = [
     "encode_rle",
     "file_hash",
     "has_entries",
+    "identity_of",
     "journaled",
     "load",
     "load_cases",
     "load_fold",
     "load_folds",
     "load_instances",
+    "load_review",
     "lock_of",
     "locked",
     "make_categories",

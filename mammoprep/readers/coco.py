@@ -60,7 +60,11 @@ class _Image:
         if [finding.label for finding in self.instances] != labels:
             return self.instances
         made = [{key: info[key] for key in _MADE if _is_made(info.get(key), _MADE[key])} for _, info in self.things]
-        return tuple(replace(finding, made=facts) for finding, facts in zip(self.instances, made, strict=True))
+        sources = [finding.source for finding, _ in self.things]
+        return tuple(
+            replace(finding, made=facts, source=source)
+            for finding, facts, source in zip(self.instances, made, sources, strict=True)
+        )
 
 
 def _is_made(facts: Any, keys: set[str]) -> bool:
@@ -228,8 +232,10 @@ def _add_segments(
         if category["isthing"]:
             attributes = info.get("attributes")
             given = attributes if isinstance(attributes, dict) else {}
-            strict_json.check([given, *(info.get(key) for key in _MADE)])
-            image.things.append((Finding(segment, label, f"{where} segment {info['id']}", given), info))
+            source_of = info.get("source")
+            at = source_of if isinstance(source_of, str) and source_of else f"{where} segment {info['id']}"
+            strict_json.check([given, at, *(info.get(key) for key in _MADE)])
+            image.things.append((Finding(segment, label, at, given), info))
         elif label in stuff:
             image.regions[label] = (*image.regions.get(label, ()), segment)
 
