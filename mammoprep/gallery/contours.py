@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mammoprep.panoptic import Mask
 
-_Corner = tuple[int, int]
+_Steps = dict[int, int]
+"""Where straight lines lead from each corner (x, y), which is numbered y · (W + 1) + x."""
 
 
 def path(mask: Mask) -> str:
@@ -19,50 +21,56 @@ def path(mask: Mask) -> str:
     if rows.size == 0:
         return ""
     y, x = int(rows[0]), int(columns[0])
-    return "".join(_ring(corners, x=x, y=y) for corners in _rings(mask[y : rows[-1] + 1, x : columns[-1] + 1]))
+    crop = mask[y : rows[-1] + 1, x : columns[-1] + 1]
+    return "".join(_write(ring, pitch=crop.shape[1] + 1, x=x, y=y) for ring in _rings(crop))
 
 
-def _ring(corners: list[_Corner], *, x: int, y: int) -> str:
-    """Write a ring as a start and the steps from corner to corner, across and down in turn."""
-    left, top = corners[0]
-    steps = "".join(
-        f"h{other[0] - corner[0]}" if other[1] == corner[1] else f"v{other[1] - corner[1]}"
-        for corner, other in zip(corners, corners[1:], strict=False)
-    )
-    return f"M{x + left} {y + top}{steps}z"
+def _write(ring: list[int], *, pitch: int, x: int, y: int) -> str:
+    """Write a ring of corners as a start and the steps that follow, across and down in turn; `z` is the last."""
+    rows, columns = np.divmod(np.array(ring), pitch)
+    across, down = np.diff(columns)[::2].tolist(), np.diff(rows)[1::2].tolist()
+    steps = "".join(f"h{right}v{below}" for right, below in zip(across, [*down, 0], strict=True))
+    return f"M{x + columns[0]} {y + rows[0]}{steps.removesuffix('v0')}z"
 
 
-def _rings(mask: Mask) -> Iterator[list[_Corner]]:
+def _rings(mask: Mask) -> Iterator[list[int]]:
     """Yield the corners of each closed line of pixel edges, the mask on its right hand."""
-    ends = _edges(mask)
-    while ends:
-        start = next(iter(ends))  # the left end of an upper edge, before which none goes the same way: a corner
-        corners, point, way = [], start, (0, 0)
-        while True:
-            end = ends[point].pop()
-            if not ends[point]:
-                del ends[point]
-            step = (end[0] - point[0], end[1] - point[1])
-            if step != way:
-                corners.append(point)
-            point, way = end, step
-            if point == start:
-                break
-        yield corners
+    pitch, around = mask.shape[1] + 1, np.pad(mask, 1).view(np.int8)
+    line, first, last, sign = _runs(np.diff(around[:, 1:-1], axis=0))
+    right, left = _steps(line * pitch + first, line * pitch + last, sign)
+    line, first, last, sign = _runs(np.diff(around[1:-1], axis=1).T)
+    up, down = _steps(last * pitch + line, first * pitch + line, sign)
+    while right:
+        start, corner = next(iter(right.items()))
+        del right[start]
+        ring = [start, corner]
+        while (corner := _take(down, up, corner)) != start:
+            ring.append(corner)
+            corner = _take(right, left, corner)
+            ring.append(corner)
+        yield ring
 
 
-def _edges(mask: Mask) -> dict[_Corner, list[_Corner]]:
-    """Give where the edges lead from each corner, the upper ones first, row after row; (x, y) in pixels."""
-    around = np.pad(mask, 1)
-    inside = around[1:-1, 1:-1]
-    sides = (
-        (around[:-2, 1:-1], (0, 0), (1, 0)),  # above: to the right
-        (around[1:-1, 2:], (1, 0), (1, 1)),  # right: down
-        (around[2:, 1:-1], (1, 1), (0, 1)),  # below: to the left
-        (around[1:-1, :-2], (0, 1), (0, 0)),  # left: up
+def _take(one: _Steps, other: _Steps, corner: int) -> int:
+    """Follow the line that begins at a corner, once; where pixels touch by their corners there are two."""
+    end = one.pop(corner, None)
+    return other.pop(corner) if end is None else end
+
+
+def _steps(start: NDArray[np.intp], end: NDArray[np.intp], sign: NDArray[np.int8]) -> tuple[_Steps, _Steps]:
+    """Give the lines that lead from start to end where the sign is 1, and from end to start where it is -1."""
+    forth, back = sign > 0, sign < 0
+    return (
+        dict(zip(start[forth].tolist(), end[forth].tolist(), strict=True)),
+        dict(zip(end[back].tolist(), start[back].tolist(), strict=True)),
     )
-    ends: dict[_Corner, list[_Corner]] = {}
-    for neighbour, start, end in sides:
-        for y, x in np.argwhere(inside & ~neighbour).tolist():
-            ends.setdefault((x + start[0], y + start[1]), []).append((x + end[0], y + end[1]))
-    return ends
+
+
+def _runs(edges: NDArray[np.int8]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.int8]]:
+    """Give the runs of equal values in rows of 1 (the mask begins), -1 (it ends) and 0: row, start, end, value."""
+    pitch = edges.shape[1] + 1
+    flat = np.pad(edges, ((0, 0), (0, 1))).ravel()
+    changes = np.flatnonzero(np.diff(flat, prepend=np.int8(0)))
+    starts = np.flatnonzero(flat[changes])
+    line, first = np.divmod(changes[starts], pitch)
+    return line, first, changes[starts + 1] - line * pitch, flat[changes[starts]]

@@ -60,7 +60,7 @@ function tree(value) {
   if (typeof value === "number") return Number.isInteger(value) ? String(value) : value.toFixed(4);
   if (typeof value !== "object") return String(value);
   if (Array.isArray(value)) {
-    if (value.every((each) => each === null || typeof each !== "object")) return value.map(tree).join("  ");
+    if (value.every((each) => each === null || typeof each !== "object")) return value.map(tree).join(", ");
     return element("ol", {}, ...value.map((each) => element("li", {}, tree(each))));
   }
   return element("dl", { class: "facts" }, ...Object.entries(value).flatMap(([name, inner]) => [element("dt", {}, name), element("dd", {}, tree(inner))]));
