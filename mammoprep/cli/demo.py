@@ -36,7 +36,7 @@ def demo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo in OUT.")] = False,
     json: console.Json = False,
 ) -> int:
-    """Draw phantom mammograms, then convert, folds, train and evaluate: about three minutes on two cores.
+    """Draw phantom mammograms, then convert, folds, train, evaluate and gallery: about three minutes on two cores.
 
     Each command is printed before it runs. In the end the trained network's scores stand beside those it started with.
     Exit code 1 says that training did not beat that start.
@@ -115,6 +115,7 @@ def _commands(out: Path, *, seed: int) -> Iterator[Sequence[str]]:
     yield "folds", dataset, "--seed", str(seed)
     yield "train", dataset, "--model", "tiny", "--fold", "0", "--seed", str(seed), "--out", run
     yield "evaluate", run, "--iou-sweep"
+    yield "gallery", run, "--raw", str(out / "raw")
 
 
 def _predict_untrained(out: Path) -> None:
@@ -157,6 +158,7 @@ def _result(out: Path, *, seed: int, seconds: Mapping[str, float]) -> dict[str, 
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "figure": str(out / "run" / "evaluation" / "sweep.png"),
         "overlays": str(out / "overlays"),
+        "gallery": str(out / "run" / "gallery" / "index.html"),
     }
 
 
@@ -180,7 +182,7 @@ def _print(result: Mapping[str, Any]) -> None:
     _say(f"Dice of the pseudo-masks made from boxes with the true lesions: {dice}")
     times = ", ".join(f"{name} {value:.0f} s" for name, value in result["seconds"].items())
     _say(f"Time: {times}; together {sum(result['seconds'].values()):.0f} s")
-    _say(f"Curves: {result['figure']}\nOverlays: {result['overlays']}")
+    _say(f"Curves: {result['figure']}\nOverlays: {result['overlays']}\nGallery: {result['gallery']}")
 
 
 def _table(result: Mapping[str, Any]) -> "Table":

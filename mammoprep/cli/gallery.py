@@ -24,7 +24,7 @@ def gallery(
     ] = None,
     on: Annotated[Path | None, typer.Option(help="The DATASET of a RUN that was moved, or of PREDICTIONS.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the pages.", show_default="gallery in what is shown")
+        Path | None, typer.Option(help="Folder of the pages.", show_default="RUN/gallery, or NAME-gallery beside NAME")
     ] = None,
     scores: Annotated[
         Path | None, typer.Option(help="Folder that evaluate wrote.", show_default="RUN/evaluation, if it is there")
@@ -52,7 +52,10 @@ def gallery(
     dataset, found = _locate(source, predictions, on)
     if scores is None and (source / "evaluation" / "scores.json").is_file():
         scores = source / "evaluation"
-    out = out or (predictions or source) / "gallery"
+    if out is None:
+        shown = (predictions or source).resolve()
+        is_run = (shown / "run.json").is_file()
+        out = shown / "gallery" if is_run else shown.with_name(f"{shown.name}-gallery")  # no pictures in a DATASET
     material = pages.load(dataset, found, raw=raw)
     with console.progress("gallery") as on_progress:
         options = pages.Options(

@@ -1,6 +1,7 @@
 """Lesions at native resolution: parts of the raw images, each with its place in the stored one."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +40,25 @@ def cut(item: Item, lesions: Mapping[int, Sequence[int]], *, material: Material,
         return {}
     try:
         scale_x, scale_y, crop_x, crop_y = (float(item.row[n]) for n in ("scale_x", "scale_y", "crop_x0", "crop_y0"))
+        if not (isfinite(scale_x + scale_y + crop_x + crop_y) and scale_x and scale_y):
+            raise ValueError("no scale")
         source = pixels.locate(material.raw, item.row["source"])
+        native = (int(item.row["native_height"]), int(item.row["native_width"]))
         grey = pixels.read(source, window=material.window).pixels
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return {"raw": "cases.csv does not say where its pixels lie in the raw image"}
     except MammoprepError as error:
         return {"raw": str(error)}
-    if grey.shape != (int(item.row["native_height"]), int(item.row["native_width"])):
+    if grey.shape != native:
         return {"raw": "the raw image has another size than cases.csv says"}
     found = {}
     for number, box in lesions.items():
         stored = around(box, width=item.image.width, height=item.image.height)
         columns = sorted(round(x / scale_x + crop_x) for x in (stored[0], stored[0] + stored[2]))
         rows = [round(y / scale_y + crop_y) for y in (stored[1], stored[1] + stored[3])]
-        part = grey[max(rows[0], 0) : rows[1], max(columns[0], 0) : columns[1]]
+        part = grey[max(rows[0], 0) : max(rows[1], 0), max(columns[0], 0) : max(columns[1], 0)]
+        if 0 in part.shape:
+            return {"raw": "cases.csv places a lesion outside the raw image"}
         name = f"crops/{item.image.id}-{number}.png"
         share = _write(out / name, part[:, ::-1] if scale_x < 0 else part)
         found[number] = {"file": name, "box": stored, "size": part.shape[::-1], "share": share}

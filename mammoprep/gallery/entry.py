@@ -127,9 +127,10 @@ def _lesions(item: Item, truth: Map, *, job: Job) -> Iterator[tuple[dict[str, An
             if segment.category_id in job.things:
                 lesion = _lesion(segment, side=side, row=item.row, verdict=verdicts.get(segment.id))
                 yield lesion, contours.path(found.mask_of(segment)) if found else ""
-    for number, result in enumerate(guess.detections if guess else (), start=1):
-        mask = panoptic.decode_rle(result["segmentation"])
-        maps.check_size(guess.root if guess else job.out, image, mask.shape)
+    if guess is None:
+        return
+    for number, result in enumerate(guess.detections, start=1):
+        mask = maps.read_detection(guess, result, image)
         segment = Segment(
             number, result["category_id"], int(mask.sum()), panoptic.mask_box(mask), score=float(result["score"])
         )
@@ -141,7 +142,8 @@ def _lesion(segment: Segment, *, side: str, row: Mapping[str, str], verdict: Ver
     square = _square_mm(row)
     edges, names = _SIZES_MM2 if square else _SIZES_PX2
     area = segment.area * square if square else float(segment.area)
-    how = segment.extra.get("pseudo_mask") or {}
+    made, covered, source = (segment.extra.get(name) for name in ("pseudo_mask", "covered", "source"))
+    how = made if isinstance(made, Mapping) else {}
     told = {
         "id": segment.id,
         "side": side,
@@ -152,8 +154,8 @@ def _lesion(segment: Segment, *, side: str, row: Mapping[str, str], verdict: Ver
         "size": names[sum(area >= edge for edge in edges)],
         "birads": _birads(segment),
         "method": f"{how.get('method')}{' (fallback)' * bool(how.get('fallback'))}" if how else None,
-        "covered": segment.extra.get("covered"),
-        "source": segment.extra.get("source"),
+        "covered": covered if isinstance(covered, int | float) else None,
+        "source": source if isinstance(source, str) else None,
         "score": None if segment.score is None else round(segment.score, 4),
         "verdict": verdict.word if verdict else None,
         "partner": verdict.partner if verdict else None,

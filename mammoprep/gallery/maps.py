@@ -1,15 +1,16 @@
 """Whose segment each pixel is: a map of an image as it is stored, with areas that are the map's own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.gallery.material import Guess
-from mammoprep.panoptic import Ids, Image, Mask, Runs, Segment
+from mammoprep.panoptic import Ids, Image, Mask, Rle, Runs, Segment
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,11 +77,27 @@ def _boxes(runs: Runs, lengths: np.ndarray) -> Iterator[tuple[int, tuple[int, in
         yield label, (x, y, int(right[own].max()) - x + 1, int(bottom[own].max()) - y + 1)
 
 
+def read_detection(guess: Guess, result: Mapping[str, Any], image: Image) -> Mask:
+    """Give the mask (H, W) of an entry of a COCO result list."""
+    path, code = guess.root / "instances.json", result.get("segmentation")
+    try:
+        if not isinstance(code, dict):
+            raise TypeError("no run-length code")
+        panoptic.run_lengths(cast(Rle, code))
+    except (KeyError, TypeError, ValueError) as error:
+        raise MammoprepError(
+            f"{path}: a detection of image {image.name} has no readable mask ({error}). It holds COCO's compressed RLE."
+        ) from error
+    mask = panoptic.decode_rle(cast(Rle, code))
+    check_size(guess.root, image, mask.shape)
+    return mask
+
+
 def check_size(root: Path, image: Image, shape: tuple[int, ...]) -> None:
     """Refuse pixels of another size than panoptic.json says."""
     if shape != (image.height, image.width):
         shown = " x ".join(map(str, shape))
         raise MammoprepError(
             f"{root}: the pixels of image {image.name} are {shown}, the data set says {image.height} x {image.width}. "
-            "Predict at the stored size."
+            "Write it at that size."
         )

@@ -1,9 +1,10 @@
 """What a gallery is made from: a DATASET, what was predicted for it, the raw files; loaded and checked, no pixels."""
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def load(dataset: Path, predictions: Sequence[Path] = (), *, raw: Path | None = 
     """Load a DATASET and any number of PREDICTIONS for it; with predictions only the images that have one are shown."""
     if raw is not None and not raw.is_dir():
         raise MissingFileError(raw, hint="Name the raw folder that the DATASET was converted from.")
-    truth = panoptic.load(dataset)
+    truth = _load(dataset)
     guesses: dict[int, Guess] = {}
     for folder in predictions:
         guesses |= _guesses(folder, truth)
@@ -83,6 +84,25 @@ def load(dataset: Path, predictions: Sequence[Path] = (), *, raw: Path | None = 
         panoptic.identity_of(manifest) if manifest else None,
         panoptic.load_review(review).marks if review.is_file() else (),
     )
+
+
+def _load(root: Path) -> panoptic.Panoptic:
+    """Load panoptic.json; refuse ids that are no numbers, what stands twice, unlisted classes, scores that are none."""
+    data, path = panoptic.load(root), root / "panoptic.json"
+    known = {category.id for category in data.categories}
+    for kind, keys in (("id", [i.id for i in data.images]), ("file name", [i.name for i in data.images])):
+        twice = next((key for key, count in Counter(keys).items() if count > 1), None)
+        if twice is not None:
+            raise MammoprepError(f"{path} has the image {kind} {twice!r} twice. Write it once.")
+    for image in data.images:
+        if type(image.id) is not int or image.id < 1:
+            raise MammoprepError(f"{path} has the image id {image.id!r}. Ids are whole numbers above 0.")
+        for segment in image.segments:
+            if segment.category_id not in known:
+                raise MammoprepError(f"{path}: image {image.name} has a category that is not listed. List it.")
+            if segment.score is not None and not (isinstance(segment.score, int | float) and isfinite(segment.score)):
+                raise MammoprepError(f"{path}: image {image.name} has a score that is no number. Write it again.")
+    return data
 
 
 def _manifest(dataset: Path) -> dict[str, Any]:
@@ -120,7 +140,7 @@ def _guesses(folder: Path, truth: panoptic.Panoptic) -> dict[int, Guess]:
     renumber = {category.id: category.id for category in truth.categories}
     guesses: dict[int, Guess] = {}
     if (folder / "panoptic.json").exists():
-        predicted = panoptic.load(folder)
+        predicted = _load(folder)
         renumber = _renumbering(predicted, truth)
         for image in predicted.images:
             if image.name in ids:
@@ -157,6 +177,8 @@ def _detections(
         entries = panoptic.read_entries(path, hint="It holds the COCO instances.", wrong=wrong)
         for place, (_, entry) in enumerate(entries):
             number, score = entry["image_id"], float(entry["score"])
+            if not isfinite(score):
+                raise ValueError("a score is no number")
             if number in ids and score >= LEAST_SCORE:
                 known = {**entry, "category_id": renumber[entry["category_id"]]}
                 add = heapq.heappush if len(best[number]) < MOST_INSTANCES else heapq.heappushpop

@@ -120,7 +120,10 @@ def _chunks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
 
 def _json(content: Any) -> str:
     """Give JSON in ASCII, which is JavaScript too."""
-    return json.dumps(content, allow_nan=False, separators=(",", ":"))
+    try:
+        return json.dumps(content, allow_nan=False, separators=(",", ":"))
+    except ValueError as error:
+        raise MammoprepError("panoptic.json or scores.json holds NaN, which is no JSON. Write it again.") from error
 
 
 def _copied(folder: Path, path: Path, name: str) -> str:

@@ -30,13 +30,14 @@ def test_demo_goes_the_whole_road_and_tells_each_command(quick, tmp_path, capsys
     assert run(out) in (0, 1)  # two layers need not learn anything in six steps
     printed = capsys.readouterr().out
     commands = [shlex.split(line[2:])[:2] for line in printed.splitlines() if line.startswith("$ ")]
-    assert commands == [["mammoprep", name] for name in ("convert", "folds", "train", "evaluate")]
+    assert commands == [["mammoprep", name] for name in ("convert", "folds", "train", "evaluate", "gallery")]
     assert f"$ mammoprep folds '{out / 'dataset'}' --seed 0" in printed.splitlines()
     assert "trained" in printed
     assert "untrained" in printed
     for name in ("raw", "truth", "dataset/folds.json", "run/model.safetensors", "untrained/panoptic.json"):
         assert (out / name).exists()
     assert (out / "run/evaluation/sweep.png").is_file()
+    assert (out / "run/gallery/index.html").is_file()
     assert list((out / "overlays").glob("*.png"))
 
 
@@ -50,7 +51,7 @@ def test_json_is_one_object_with_the_scores_of_evaluate(quick, tmp_path, capsys)
         assert result["trained"][name] == [written["sweep"][name][level] for level in shown]
     assert result["trained"]["Dice"] == written["dice"]["pooled"]
     assert set(result["seconds"]) == {
-        *("phantoms", "convert", "folds", "train", "evaluate", "untrained network", "overlays")
+        *("phantoms", "convert", "folds", "train", "evaluate", "gallery", "untrained network", "overlays")
     }
     assert result == json.loads((out / "demo.json").read_text())
 
@@ -61,7 +62,7 @@ def test_exit_code_says_whether_training_beat_the_start(quick, monkeypatch, tmp_
         result = {
             **{"images": 1, "thresholds": [0.05, 0.1, 0.25, 0.5], "pseudo_mask_dice": {"BI-RADS 3": 0.8}},
             **{"trained": {**scores, "PQ": [trained] * 4}, "untrained": scores},
-            **{"seconds": {"train": 60.0}, "figure": "sweep.png", "overlays": "overlays"},
+            **{"seconds": {"train": 60.0}, "figure": "sweep.png", "overlays": "overlays", "gallery": "g"},
         }
         monkeypatch.setattr(demo, "_walk", lambda out, *, seed, seconds: 0)
         monkeypatch.setattr(demo, "_result", lambda out, *, seed, seconds, result=result: result)

@@ -36,10 +36,10 @@ def run_folder(dataset, predictions):
 
 def test_data_set_gets_its_pages(dataset, capsys):
     assert run("gallery", dataset) == 0
-    assert (dataset / "gallery/index.html").is_file()
+    assert (dataset.parent / "dataset-gallery/index.html").is_file()
     printed = capsys.readouterr()
     assert "6" in printed.out
-    assert "gallery/index.html written" in printed.err.replace("\n", "")
+    assert "dataset-gallery/index.html written" in printed.err.replace("\n", "")
 
 
 def test_run_shows_its_validation_images_and_scores(run_folder, capsys):
@@ -54,7 +54,7 @@ def test_run_shows_its_validation_images_and_scores(run_folder, capsys):
 
 def test_predictions_beside_their_data_set_or_on_it(dataset, predictions, tmp_path, capsys):
     assert run("gallery", dataset, predictions) == 0
-    assert (predictions / "gallery/index.html").is_file()
+    assert (predictions.parent / "predictions-gallery/index.html").is_file()
     assert run("gallery", predictions, "--on", dataset, "--out", tmp_path / "pages") == 0
     assert (tmp_path / "pages/index.html").is_file()
     assert "hit" in capsys.readouterr().out
@@ -66,7 +66,7 @@ def test_page_is_opened_where_that_is_asked_for(dataset, monkeypatch):
     opened = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
     assert run("gallery", dataset, "--open") == 0
-    assert opened == [(dataset / "gallery/index.html").as_uri()]
+    assert opened == [(dataset.parent / "dataset-gallery/index.html").as_uri()]
 
 
 def test_marks_of_the_pages_reach_convert(tmp_path, capsys):
@@ -75,7 +75,7 @@ def test_marks_of_the_pages_reach_convert(tmp_path, capsys):
     phantom.write(tmp_path / "raw", patients=2, seed=0, long_side=160)
     assert run("convert", "vindr", tmp_path / "raw", tmp_path / "data", "--long-side", 64) == 0
     assert run("gallery", tmp_path / "data") == 0
-    text = (tmp_path / "data/gallery/data/index.js").read_text()
+    text = (tmp_path / "data-gallery/data/index.js").read_text()
     index = json.loads(text.removeprefix("window.GALLERY = ").removesuffix(";\n"))
     image = next(row for row in index["images"] if row["lesions"])
     mark = {"image": image["name"], "finding": image["lesions"][0]["source"], "mark": "reject", "comment": ""}
@@ -107,4 +107,4 @@ def test_wrong_input_is_one_line(dataset, predictions, capsys, arguments, text):
     error = capsys.readouterr().err
     assert text in error
     assert error.count("\n") == 1
-    assert not (dataset / "gallery").exists()
+    assert not list(dataset.parent.glob("*gallery*"))

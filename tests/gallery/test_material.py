@@ -116,3 +116,31 @@ def test_marks_of_the_review_that_was_applied_are_known(dataset):
     marks = [{"image": "first", "finding": None, "mark": "accept", "comment": "as it is"}]
     panoptic.write_json(dataset / "review.json", {"format": 1, "dataset": "0", "marks": marks})
     assert gallery.load(dataset).marks == (panoptic.Mark("first", "", "accept", "as it is"),)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda content: content["images"][0].update(id="../x"), "another type|whole numbers|does not list"),
+        (lambda content: content["images"][0].update(id=2), "twice"),
+        (lambda content: content["images"][1].update(file_name="first.png"), "twice"),
+        (lambda content: content["annotations"][0]["segments_info"][0].update(category_id=9), "not listed"),
+        (lambda content: content["annotations"][0]["segments_info"][0].update(score="high"), "no number"),
+    ],
+)
+@pytest.mark.parametrize("side", ["data set", "predictions"])
+def test_panoptic_that_contradicts_itself_is_refused(dataset, predictions, side, change, why):
+    path = dataset.parent / side / "panoptic.json"
+    content = json.loads(path.read_text())
+    change(content)
+    panoptic.write_json(path, content)
+    with pytest.raises(MammoprepError, match=why):
+        gallery.load(dataset, [predictions])
+
+
+def test_image_id_that_is_a_path_is_refused(dataset):
+    content = json.loads((dataset / "panoptic.json").read_text())
+    content["images"][0]["id"] = content["annotations"][0]["image_id"] = "../../x"
+    panoptic.write_json(dataset / "panoptic.json", content)
+    with pytest.raises(MammoprepError, match="Write it|whole numbers|compare|type"):
+        gallery.load(dataset)

@@ -250,3 +250,38 @@ def test_data_set_of_other_tools_has_no_review(dataset, tmp_path):
         (dataset / name).unlink()
     write(dataset, tmp_path / "out")
     assert index_of(tmp_path / "out")["review"] == {"dataset": None, "marks": []}
+
+
+@pytest.mark.parametrize(
+    "code", [None, [[1, 1, 2, 2, 3, 3]], {}, {"size": [64, 48], "counts": "zzz"}, {"size": [9, 9], "counts": "a"}]
+)
+def test_mask_that_cannot_be_decoded_is_refused(dataset, predictions, tmp_path, code):
+    entry = {"image_id": 1, "category_id": 1, "segmentation": code, "score": 0.9}
+    panoptic.write_json(predictions / "instances.json", [entry])
+    with pytest.raises(MammoprepError, match="a detection of image first has no readable mask"):
+        write(dataset, tmp_path / "out", predictions)
+
+
+def test_keys_of_other_tools_are_passed_over(dataset, tmp_path):
+    content = json.loads((dataset / "panoptic.json").read_text())
+    strange = {"pseudo_mask": "yes", "covered": "much", "source": 3, "attributes": ["a"]}
+    content["annotations"][0]["segments_info"][0].update(strange)
+    panoptic.write_json(dataset / "panoptic.json", content)
+    write(dataset, tmp_path / "out")
+    lesion = index_of(tmp_path / "out")["images"][0]["lesions"][0]
+    assert not {"method", "covered", "source", "birads"} & lesion.keys()
+
+
+@pytest.mark.parametrize(
+    ("cells", "why"),
+    [
+        ("128,96,0,0,0,0.5", "cases.csv does not say where its pixels lie in the raw image"),
+        ("tall,96,0,0,0.5,0.5", "cases.csv does not say where its pixels lie in the raw image"),
+        ("128,96,900,0,0.5,0.5", "cases.csv places a lesion outside the raw image"),
+    ],
+)
+def test_row_that_leads_nowhere_is_told(dataset, tmp_path, cells, why):
+    write_raw(tmp_path / "raw")
+    cases = (dataset / "cases.csv").read_text()
+    (dataset / "cases.csv").write_text(cases.replace("128,96,0,0,0.5,0.5", cells, 1))
+    assert write(dataset, tmp_path / "out", raw=tmp_path / "raw").raw == {why: 1}

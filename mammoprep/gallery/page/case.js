@@ -212,11 +212,18 @@ function more(lesion, facts) {
   for (const [name, value] of Object.entries(facts || {})) {
     if (name === "source") continue;
     for (const [key, inner] of typeof value === "object" && value !== null && !Array.isArray(value) ? Object.entries(value) : [["", value]]) {
-      lines.push([[name === "attributes" ? "" : name, key].filter(Boolean).join(" "), Array.isArray(inner) ? inner.join(", ") : String(inner)]);
+      lines.push([[name === "attributes" ? "" : name, key].filter(Boolean).join(" "), written(inner)]);
     }
   }
   return lines.length ? element("details", {}, element("summary", {}, "what the data set says"),
     element("dl", { class: "facts" }, ...lines.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]))) : null;
+}
+
+/** Write a value of any kind; of a fraction no more digits than one reads. */
+function written(value) {
+  if (Array.isArray(value)) return value.map(written).join(", ");
+  if (typeof value === "number" && !Number.isInteger(value)) return String(Number(value.toPrecision(5)));
+  return value !== null && typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
 function cropsOf(row, detail) {
