@@ -87,7 +87,7 @@ def load(dataset: Path, predictions: Sequence[Path] = (), *, raw: Path | None = 
 
 
 def _load(root: Path) -> panoptic.Panoptic:
-    """Load panoptic.json; refuse ids that are no numbers, what stands twice, unlisted classes, scores that are none."""
+    """Load panoptic.json; refuse images that stand twice, classes that are not listed and scores that are none."""
     data, path = panoptic.load(root), root / "panoptic.json"
     known = {category.id for category in data.categories}
     for kind, keys in (("id", [i.id for i in data.images]), ("file name", [i.name for i in data.images])):
@@ -95,7 +95,7 @@ def _load(root: Path) -> panoptic.Panoptic:
         if twice is not None:
             raise MammoprepError(f"{path} has the image {kind} {twice!r} twice. Write it once.")
     for image in data.images:
-        if type(image.id) is not int or image.id < 1:
+        if image.id < 1:
             raise MammoprepError(f"{path} has the image id {image.id!r}. Ids are whole numbers above 0.")
         for segment in image.segments:
             if segment.category_id not in known:

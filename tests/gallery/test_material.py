@@ -121,7 +121,6 @@ def test_marks_of_the_review_that_was_applied_are_known(dataset):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda content: content["images"][0].update(id="../x"), "another type|whole numbers|does not list"),
         (lambda content: content["images"][0].update(id=2), "twice"),
         (lambda content: content["images"][1].update(file_name="first.png"), "twice"),
         (lambda content: content["annotations"][0]["segments_info"][0].update(category_id=9), "not listed"),
@@ -142,5 +141,5 @@ def test_image_id_that_is_a_path_is_refused(dataset):
     content = json.loads((dataset / "panoptic.json").read_text())
     content["images"][0]["id"] = content["annotations"][0]["image_id"] = "../../x"
     panoptic.write_json(dataset / "panoptic.json", content)
-    with pytest.raises(MammoprepError, match="Write it|whole numbers|compare|type"):
+    with pytest.raises(MammoprepError, match="no whole number"):
         gallery.load(dataset)
