@@ -52,10 +52,7 @@ def gallery(
     dataset, found = _locate(source, predictions, on)
     if scores is None and (source / "evaluation" / "scores.json").is_file():
         scores = source / "evaluation"
-    if out is None:
-        shown = (predictions or source).resolve()
-        is_run = (shown / "run.json").is_file()
-        out = shown / "gallery" if is_run else shown.with_name(f"{shown.name}-gallery")  # no pictures in a DATASET
+    out = out or _place((predictions or source).resolve())
     material = pages.load(dataset, found, raw=raw)
     with console.progress("gallery") as on_progress:
         options = pages.Options(
@@ -77,6 +74,11 @@ def gallery(
         import webbrowser
 
         webbrowser.open((out / PAGE).resolve().as_uri())
+
+
+def _place(shown: Path) -> Path:
+    """Give the folder of the pages where none is named: in a RUN, else beside, for a DATASET holds no other pictures."""
+    return shown / "gallery" if (shown / "run.json").is_file() else shown.with_name(f"{shown.name}-gallery")
 
 
 def _locate(source: Path, predictions: Path | None, on: Path | None) -> tuple[Path, tuple[Path, ...]]:
