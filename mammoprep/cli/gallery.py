@@ -77,7 +77,7 @@ def gallery(
 
 
 def _place(shown: Path) -> Path:
-    """Give the folder of the pages where none is named: in a RUN, else beside: a DATASET holds its own pictures alone."""
+    """Give the folder of the pages where none is named: in a RUN, else beside what is shown."""
     return shown / "gallery" if (shown / "run.json").is_file() else shown.with_name(f"{shown.name}-gallery")
 
 

@@ -121,7 +121,8 @@ def test_case_shows_each_side_and_its_facts(page):
     assert page.run("return document.querySelector('#viewer .truth path').getAttribute('d')") == "M10 20h10v10h-10z"
     told = page.text("#told")
     assert "ground truth 1: mass" in told
-    assert "score 0.90, IoU 1.00" in told
+    assert "score 0.90, IoU 1.00 with ground truth 1" in told
+    assert page.run("return document.querySelector('#viewer .predicted text').textContent") == "7 mass 0.90"
     assert "pseudo-mask by a fallback: box" in told
     assert "SIEMENS" in told
     assert "stored resolution" in told
@@ -178,6 +179,23 @@ def test_lesion_is_shown_when_it_is_clicked(page):
     open_case(page, 1)
     page.click(".lesion")
     assert view_box(page) == [-2, 8, 34, 34]  # 24 pixels at least, half of them on each side: 12
+
+
+def test_lesion_is_lit_while_it_is_pointed_at(page):
+    open_case(page, 1)
+    for name, count in (("enter", 1), ("leave", 0)):
+        page.run("document.querySelector('.lesion').dispatchEvent(new PointerEvent('pointer' + arguments[0]))", name)
+        assert page.count("#viewer .truth path.lit") == count
+    assert page.count("#viewer path.lit") == 0
+
+
+def test_names_stay_in_sight(page):
+    open_case(page, 1)
+    page.click("[name=detection]")
+    for key in ("0", *"+++++"):
+        page.press(key)
+        tops = "[...document.querySelectorAll('#viewer .truth text')].map(text => text.getBoundingClientRect().top)"
+        assert min(page.run(f"return {tops}")) >= page.run("return byId('viewer').getBoundingClientRect().top")
 
 
 def test_keys_walk_through_the_chosen_cases(page):
@@ -240,6 +258,9 @@ def test_print_leaves_the_controls_out(page):
     shown = "return getComputedStyle(document.querySelector(arguments[0])).display"
     assert page.run(shown, "header") == page.run(shown, "#layers") == "none"
     assert page.run(shown, "#viewer") != "none"
+    assert page.run(shown, "#image-review") == "none"
+    page.run("document.querySelector('#image-review .accept').click()")
+    assert page.run(shown, "#image-review .accept") != page.run(shown, "#image-review .reject") == "none"
     page.devtools("Emulation.setEmulatedMedia", media="")
 
 

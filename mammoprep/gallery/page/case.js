@@ -16,9 +16,9 @@ const eye = { x: 0, y: 0, w: 1, h: 1, width: 1, height: 1 }; // what is seen of 
 /** Draw one layer's outlines. */
 function outlinesOf(row, detail, side) {
   const paths = row.lesions.flatMap((lesion, number) => (lesion.side === side ? [
-    element("path", { d: detail.outlines[number], stroke: colourOf(lesion.class), fill: colourOf(lesion.class) }),
-    element("text", { x: lesion.box[0], y: lesion.box[1], "data-below": side !== "truth" && lesion.box[1] + lesion.box[3], fill: colourOf(lesion.class) },
-      [className(lesion.class), lesion.score === undefined ? null : lesion.score.toFixed(2)].filter(Boolean).join(" ")),
+    element("path", { d: detail.outlines[number], stroke: colourOf(lesion.class), fill: colourOf(lesion.class), "data-lesion": number }),
+    element("text", { x: lesion.box[0], "data-top": lesion.box[1], "data-bottom": lesion.box[1] + lesion.box[3], fill: colourOf(lesion.class) },
+      [lesion.id, className(lesion.class), lesion.score?.toFixed(2)].filter((part) => part !== undefined).join(" ")),
   ] : []));
   return element("g", { class: `layer ${side}` }, ...paths);
 }
@@ -88,8 +88,9 @@ function see(x, y, w, h) {
   for (const text of viewer.querySelectorAll("text")) {
     text.setAttribute("font-size", 13 / now);
     text.setAttribute("stroke-width", 3 / now);
-    text.setAttribute("dy", text.dataset.below ? 15 / now : -5 / now);
-    if (text.dataset.below) text.setAttribute("y", text.dataset.below);
+    const [top, bottom] = [Number(text.dataset.top), Number(text.dataset.bottom)];
+    const above = text.parentNode.classList.contains("truth") && top - 18 / now > y;
+    text.setAttribute("y", above ? top - 5 / now : bottom + 15 / now);
   }
   byId("zoom").textContent = `${Math.round(100 * now)} %`;
 }
@@ -192,19 +193,23 @@ function imageReview(row) {
 }
 
 function lesionsOf(row, detail) {
-  const parts = row.lesions.map((lesion) => element("li", { class: lesion.side },
-    button("", () => lookAt(lesion.box), { class: "lesion", title: "Show it" }),
+  const parts = row.lesions.map((lesion, number) => element("li", { class: lesion.side },
+    element("button", { type: "button", class: "lesion", title: "Show it", on: {
+      click: () => lookAt(lesion.box), pointerenter: () => light(number, true), pointerleave: () => light(number, false) } }),
     lesion.side === "truth" && review.possible && lesion.source ? marker(row, lesion.source, `finding ${lesion.id}`) : null,
     lesion.side === "truth" ? more(lesion, detail.facts[lesion.id]) : null));
   parts.forEach((part, number) => {
     const lesion = row.lesions[number];
     part.querySelector(".lesion").append(swatch(lesion.class), `${sides[lesion.side]} ${lesion.id}: ${className(lesion.class)}`,
       element("small", {}, [sizeOf(lesion), lesion.score === undefined ? null : `score ${lesion.score.toFixed(2)}`,
-        lesion.iou === undefined ? null : `IoU ${lesion.iou.toFixed(2)}`].filter(Boolean).join(", ")),
+        lesion.iou === undefined ? null : `IoU ${lesion.iou.toFixed(2)} with ${lesion.side === "truth" ? sides.predicted : sides.truth} ${lesion.partner}`].filter(Boolean).join(", ")),
       ...(lesion.verdict ? [element("span", { class: `chip ${lesion.verdict.replace(" ", "-")}` }, lesion.verdict)] : []));
   });
   return parts.length ? element("ol", { class: "lesions" }, ...parts) : element("p", {}, "No lesion is annotated or predicted.");
 }
+
+/** Draw a lesion's outline thick, or as the others. */
+const light = (number, on) => byId("viewer").querySelector(`[data-lesion="${number}"]`).classList.toggle("lit", on);
 
 function more(lesion, facts) {
   const lines = [];
