@@ -88,11 +88,16 @@ function see(x, y, w, h) {
   for (const text of viewer.querySelectorAll("text")) {
     text.setAttribute("font-size", 13 / now);
     text.setAttribute("stroke-width", 3 / now);
-    const [top, bottom] = [Number(text.dataset.top), Number(text.dataset.bottom)];
-    const above = text.parentNode.classList.contains("truth") && top - 18 / now > y;
-    text.setAttribute("y", above ? top - 5 / now : bottom + 15 / now);
+    text.setAttribute("y", nameAt(text, now));
   }
   byId("zoom").textContent = `${Math.round(100 * now)} %`;
+}
+
+/** Where a name stands: above a true lesion, below a predicted one, and in sight where the lesion is. */
+function nameAt(text, now) {
+  const [top, bottom] = [Number(text.dataset.top), Number(text.dataset.bottom)];
+  if (!text.parentNode.classList.contains("truth")) return Math.min(bottom + 15 / now, Math.max(eye.y + eye.h, top) - 4 / now);
+  return top - 18 / now > eye.y ? top - 5 / now : Math.min(Math.max(top, eye.y) + 15 / now, bottom + 15 / now);
 }
 
 const fit = () => see(0, 0, eye.width, eye.height);
