@@ -112,7 +112,7 @@ def _print(summary: "Summary") -> None:
     sections = [
         ("", counts),
         ("lesions at IoU 0.1, class ignored in pairing", summary.verdicts),
-        ("doubts", {**summary.doubts, "cases with any": summary.doubtful}),
+        ("doubts", {**summary.doubts, "cases with any": summary.doubtful} if summary.doubtful else {}),
         ("not at native resolution: images", console.shortened(summary.raw, elsewhere="the pages")),
     ]
     console.show_counts((title, section) for title, section in sections if section)

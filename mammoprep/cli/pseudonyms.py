@@ -47,7 +47,8 @@ def keyed(source: Path, out: Path, *, key: Path | None, dry_run: bool = False) -
     """Give the pseudonyms of a key, and write beside it the table that leads from them back to the files of `source`.
 
     An error in the block is raised again without the names of files; the table then tells them too. A key that was made
-    for a block which fails otherwise goes again, unless --resume would need it. A dry run has a key of its own.
+    for a block which fails otherwise goes again, unless --resume would need it. A dry run without a
+    key has one of its own.
     """
     from mammoprep import panoptic
     from mammoprep.pseudonyms import listed, load_key, throw_away, write_links
@@ -58,7 +59,7 @@ def keyed(source: Path, out: Path, *, key: Path | None, dry_run: bool = False) -
         if path.resolve().is_relative_to(place.resolve()):
             raise MammoprepError(f"The key {path} would lie in {place}, which may be passed on. Name another place.")
     is_new = not path.exists()
-    names = throw_away() if dry_run else load_key(path)
+    names = throw_away() if dry_run and is_new else load_key(path)
     root, files = (source.parent, [source.name]) if source.is_file() else (source, listed(source))
     try:
         yield names

@@ -18,8 +18,8 @@ def check(review: Review, manifest: Mapping[str, Any]) -> None:
     """Refuse a review of other raw data than those of a manifest."""
     if review.identity != panoptic.identity_of(manifest):
         raise MammoprepError(
-            f"{review.path} is a review of another data set: other annotation files, or another reader. "
-            "Name the RAW folder that the reviewed DATASET was converted from."
+            f"{review.path} is a review of another data set: other annotation files, reader or key of pseudonyms. "
+            "Name the RAW folder that the reviewed DATASET was converted from, and its --key if it has one."
         )
 
 

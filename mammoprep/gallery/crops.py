@@ -42,7 +42,8 @@ def cut(item: Item, lesions: Mapping[int, Sequence[int]], *, material: Material,
         scale_x, scale_y, crop_x, crop_y = (float(item.row[n]) for n in ("scale_x", "scale_y", "crop_x0", "crop_y0"))
         if not (isfinite(scale_x + scale_y + crop_x + crop_y) and scale_x and scale_y):
             raise ValueError("no scale")
-        source = pixels.locate(material.raw, item.row["source"])
+        shown = item.row["source"]
+        source = pixels.locate(material.raw, material.links.get(shown, shown))
         native = (int(item.row["native_height"]), int(item.row["native_width"]))
         grey = pixels.read(source, window=material.window).pixels
     except (KeyError, TypeError, ValueError):

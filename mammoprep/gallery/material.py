@@ -1,9 +1,10 @@
 """What a gallery is made from: a DATASET, what was predicted for it, the raw files; loaded and checked, no pixels."""
 
+import csv
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,9 @@ class Item:
 class Material:
     """The images to show, in the order of their ids; `unpredicted` counts those left out for want of a prediction.
 
-    `raw` is the raw folder, whose windows are rendered by `window`. `identity` is that of the raw data, None without
-    manifest.json; `marks` are those of the review that the DATASET was converted with.
+    `raw` is the raw folder, whose windows are rendered by `window`; `links` lead from pseudonyms to its files.
+    `identity` is that of the raw data, None without manifest.json; `marks` are those of the review that the DATASET was
+    converted with.
     """
 
     dataset: Path
@@ -54,6 +56,7 @@ class Material:
     predictions: tuple[Path, ...] = ()
     unpredicted: int = 0
     raw: Path | None = None
+    links: Mapping[str, str] = field(default_factory=dict)
     window: str = "auto"
     identity: str | None = None
     marks: tuple[Mark, ...] = ()
@@ -80,6 +83,7 @@ def load(dataset: Path, predictions: Sequence[Path] = (), *, raw: Path | None = 
         tuple(predictions),
         len(truth.images) - len(shown),
         raw,
+        _links(dataset) if raw else {},
         str(manifest.get("options", {}).get("window", "auto")),
         panoptic.identity_of(manifest) if manifest else None,
         panoptic.load_review(review).marks if review.is_file() else (),
@@ -117,6 +121,15 @@ def _rows(dataset: Path) -> dict[str, dict[str, str]]:
     if not (dataset / "cases.csv").is_file():
         return {}
     return {row.get("image_id") or "": row for row in panoptic.read_cases(dataset)}
+
+
+def _links(dataset: Path) -> dict[str, str]:
+    """Read the table beside a DATASET that leads from pseudonyms to files, where it has one."""
+    path = dataset.resolve().with_name(f"{dataset.resolve().name}.key.csv")
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return {row.get("pseudonym") or "": row.get("file") or "" for row in csv.DictReader(file)}
 
 
 def _folds(dataset: Path) -> dict[int, int]:

@@ -199,6 +199,19 @@ def test_crop_of_a_mirrored_image_is_mirrored(dataset, tmp_path):
     assert np.array_equal(stored, pixels[16:84, 32:][:, ::-1] >> 8)
 
 
+def test_raw_images_are_found_by_their_pseudonyms(dataset, tmp_path):
+    write_raw(tmp_path / "raw")
+    cases = (dataset / "cases.csv").read_text()
+    for number in range(1, 6):
+        cases = cases.replace(f",{number}.png", f",pseudonym{number}")
+    (dataset / "cases.csv").write_text(cases)
+    with pytest.raises(MammoprepError, match="the file is not there"):
+        write(dataset, tmp_path / "out", raw=tmp_path / "raw")
+    lines = [f"pseudonym{number},{number}.png" for number in range(1, 6)]
+    (tmp_path / "data set.key.csv").write_text("\n".join(["pseudonym,file", *lines]) + "\n")
+    assert write(dataset, tmp_path / "out", raw=tmp_path / "raw").crops == 5
+
+
 def test_large_crop_is_reduced_and_says_so(dataset, tmp_path, monkeypatch):
     write_raw(tmp_path / "raw")
     monkeypatch.setattr(gallery.crops, "LARGEST", 34)
