@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from mammoprep import panoptic
@@ -86,6 +87,27 @@ def test_marks_of_the_pages_reach_convert(tmp_path, capsys):
     assert "rejected in review" in (tmp_path / "again/skipped.csv").read_text()
     before, after = (len(panoptic.load_instances(tmp_path / name)["annotations"]) for name in ("data", "again"))
     assert after == before - 1
+
+
+def test_review_of_pseudonymised_data_needs_their_key(tmp_path, capsys):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    panoptic.write_png(raw / "anna.png", np.tile(np.arange(60, dtype=np.uint8), (80, 1)))
+    (raw / "boxes.csv").write_text("image,patient,xmin,ymin,xmax,ymax,class\nanna.png,p1,5,5,40,40,mass\n")
+    assert run("convert", "folder", raw, tmp_path / "data") == 0
+    assert run("gallery", tmp_path / "data", "--raw", raw) == 0
+    pages = b"".join(path.read_bytes() for path in (tmp_path / "data-gallery").rglob("*.js"))
+    assert b"anna" not in pages
+    index = json.loads(pages[pages.index(b"GALLERY = ") + 10 :].split(b";\n")[0])
+    image = index["images"][0]
+    mark = {"image": image["name"], "finding": image["lesions"][0]["source"], "mark": "reject"}
+    panoptic.write_json(tmp_path / "r.json", {"format": 1, "dataset": index["review"]["dataset"], "marks": [mark]})
+    again = ("convert", "folder", raw, tmp_path / "again", "--review", tmp_path / "r.json", "--dry-run", "--json")
+    capsys.readouterr()
+    assert run(*again) == 2
+    assert "its --key if it has one" in capsys.readouterr().err
+    assert run(*again, "--key", tmp_path / "data.key") == 0
+    assert json.loads(capsys.readouterr().out)["skipped"]["selection"] == {"rejected in review": 1}
 
 
 @pytest.mark.parametrize(

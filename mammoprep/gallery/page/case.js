@@ -85,6 +85,7 @@ function see(x, y, w, h) {
   viewer.setAttribute("viewBox", `${x} ${y} ${w} ${h}`);
   const now = scale();
   viewer.classList.toggle("close", now * devicePixelRatio > 4);
+  viewer.classList.toggle("whole", w >= eye.width && h >= eye.height);
   for (const text of viewer.querySelectorAll("text")) {
     text.setAttribute("font-size", 13 / now);
     text.setAttribute("stroke-width", 3 / now);
