@@ -88,6 +88,11 @@ def test_filters_choose_cases(page):
         page.click("#clear")
 
 
+def test_cards_count_what_became_of_the_lesions(page):
+    chips = "return [...document.querySelectorAll('.card')].map(card => card.querySelector('.chips').innerText)"
+    assert page.run(chips) == ["hit", "missed", "wrong class", "false", "2 hit"]
+
+
 def test_no_case_says_so_and_filters_are_cleared(page):
     page.fill("[name=search]", "nobody")
     assert "No case meets all of this" in page.text("#cards")

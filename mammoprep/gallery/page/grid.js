@@ -93,7 +93,6 @@ function card(place) {
     const [x, y, w, h] = lesion.box;
     return element("rect", { x, y, width: w, height: h, class: lesion.side, stroke: colourOf(lesion.class) });
   });
-  const words = row.lesions.filter((lesion) => lesion.verdict && (lesion.side === "truth" || lesion.verdict === "false"));
   return element("a", { class: "card", href: `#/case-${row.id}`, title: row.name },
     element("span", { class: "picture" },
       element("img", { src: `thumbs/${row.id}.jpg`, loading: "lazy", decoding: "async", alt: `${row.laterality || ""} ${row.view || ""}`.trim() || "image" }),
@@ -101,10 +100,20 @@ function card(place) {
     element("span", { class: "name" }, row.name),
     element("span", { class: "facts" }, [row.laterality, row.view, row.manufacturer].filter(Boolean).join(" ") || " "),
     element("span", { class: "chips" },
-      ...words.map((lesion) => element("span", { class: `chip ${lesion.verdict.replace(" ", "-")}` }, lesion.verdict)),
-      ...(words.length ? [] : classesOf(row)),
+      ...verdictsOf(row),
+      ...(row.lesions.some((lesion) => lesion.verdict) ? [] : classesOf(row)),
       ...(chosen.order === "doubt" ? reasonsOf(row) : []),
       ...marksOf(row).filter((mark) => mark !== "not marked").map((mark) => element("span", { class: `chip mark ${mark}` }, mark))));
+}
+
+/** How many lesions were hit, missed …, and how many predicted ones are false. */
+function verdictsOf(row) {
+  const counts = new Map();
+  for (const { side, verdict } of row.lesions) {
+    if (verdict && (side === "truth" || verdict === "false")) counts.set(verdict, (counts.get(verdict) || 0) + 1);
+  }
+  return [...counts].map(([verdict, count]) =>
+    element("span", { class: `chip ${verdict.replace(" ", "-")}` }, count > 1 ? `${count} ${verdict}` : verdict));
 }
 
 /** The first doubt of each kind, and how many more there are. */
