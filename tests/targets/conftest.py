@@ -88,7 +88,7 @@ def _write_image(root: Path, number: int, name: str, *, bits: int) -> tuple[pano
     for place, (label, mask) in enumerate(LESIONS[name], start=1):
         seen = ids == place
         covered = {} if (seen == mask).all() else {"covered": 1 - seen.sum() / mask.sum()}
-        facts = {**covered, "attributes": {"birads": "3"}}
+        facts = {**covered, "source": f"table.csv row {place + 1}", "attributes": {"birads": "3"}}
         segments.append(panoptic.Segment(place, label, int(seen.sum()), panoptic.mask_box(seen), extra=facts))
     for label, mask in ((3, (ids == 0) & (np.arange(WIDTH) < 10)), (4, (ids == 0) & (np.arange(WIDTH) >= 10))):
         if mask.any():
