@@ -53,12 +53,20 @@ class TrainConfig:
     """AdamW's; 0 for norms and biases."""
     warmup_steps: int = 250
     warmup_factor: float = 0.067
+    schedule: Literal["milestones", "plateau"] = "milestones"
+    """When the learning rate falls tenfold: at `milestones`, or where the validation loss falls no more."""
     milestones: tuple[float, float] = (0.889, 0.963)
     """Fractions of the steps after which the learning rate falls tenfold."""
+    plateau_patience: int = 25
+    """Epochs in a row without a lower validation loss that `plateau` waits out; with the next one the rate falls."""
+    early_stop: int = 0
+    """Epochs in a row without a lower training loss after which training stops; 0: never."""
+    keep: Literal["last", "best"] = "last"
+    """The weights that predict: the last ones, or those after the epoch with the lowest validation loss."""
     ema: float = 0.0
     """Decay a step of the moving average of the trained weights that predicts (0.999, say); 0: the last weights do."""
     clip_norm: float = 0.01
-    """Limit of the gradient's L2 norm over the trained parameters."""
+    """Limit of the gradient's L2 norm over the trained parameters; 0: none."""
     mixed_precision: bool = True
     """bfloat16 autocast on a GPU; a CPU computes in float32."""
     compile: bool = False

@@ -1,5 +1,6 @@
 """A DATASET as augmented training batches, and as pictures to predict."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -93,10 +94,12 @@ class TrainingImages:
     """The training images of one fold, shuffled and augmented without end: a position in that stream gives a view.
 
     What stands at a position depends on the seed and the position alone, so neither threads nor a stop in between
-    change it.
+    change it. With `once` the stream ends after every image, with a batch that may be smaller.
     """
 
-    def __init__(self, dataset: Panoptic, *, image_ids: Collection[int], config: TrainConfig, seed: int) -> None:
+    def __init__(
+        self, dataset: Panoptic, *, image_ids: Collection[int], config: TrainConfig, seed: int, once: bool = False
+    ) -> None:
         self._dataset = dataset
         self._images = [image for image in dataset.images if image.id in image_ids]
         self._config = config
@@ -105,6 +108,7 @@ class TrainingImages:
         self._room = CACHE_BYTES
         if not self._images:
             raise MammoprepError(f"{dataset.root}: the fold has no training images. Make the folds again.")
+        self._end = len(self._images) if once else sys.maxsize
         self._odds = balance.odds(self._images, dataset.categories) if config.balance else None
         self._weights = balance.class_weights(config.class_weights, images=self._images, categories=dataset.categories)
 
@@ -113,7 +117,7 @@ class TrainingImages:
 
     def batch(self, position: int) -> Batch:
         """Give the batch that starts at `position`."""
-        positions = range(position, position + self._config.batch_size)
+        positions = range(position, min(position + self._config.batch_size, self._end))
         images = [self._image_at(at) for at in positions]
         views = [
             augment(self._sample(image), config=self._config, generator=self._generator(_AUGMENT, at))

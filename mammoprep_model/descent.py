@@ -11,7 +11,7 @@ from mammoprep_model import checkpoint, state
 from mammoprep_model.caches import Cache
 from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.log import PeakMemory
-from mammoprep_model.optimizer import learning_rate, set_rate
+from mammoprep_model.optimizer import set_rate
 from mammoprep_model.plan import Job
 from mammoprep_model.ranks import Ranks
 from mammoprep_model.segmenter import Batch, Whole
@@ -46,19 +46,18 @@ class Descent:
         self._cache = cache
         self._note = note
         images = ranks.share(train.batch_size)
-        self._size = min(train.micro_batch or images, images)
+        self.size = min(train.micro_batch or images, images)
 
     def step(self, batch: Batch, *, number: int) -> Mapping[str, float]:
         """Take a step with this process's images; give the loss terms of all. Raises where they are not finite."""
-        train = self._config.preset.train
         said = self._ranks.gather((batch.labels, batch.image_ids))
         whole = Whole(tuple(each for labels, _ in said for each in labels), self._ranks.rank * len(batch.images))
         image_ids = [each for _, ids in said for each in ids]
         terms = self._gradients(batch, whole)
         self._check_finite(terms, step=number, image_ids=image_ids)
-        norm = float(nn.utils.clip_grad_norm_(self._trained, train.clip_norm))
+        norm = float(nn.utils.clip_grad_norm_(self._trained, self._config.preset.train.clip_norm or math.inf))
         self._check_finite({"gradient": norm}, step=number, image_ids=image_ids)
-        set_rate(self._kept.optimizer, learning_rate(number, train))
+        set_rate(self._kept.optimizer, self._kept.schedule.rate(number))
         self._kept.optimizer.step()
         if self._kept.average:
             self._kept.average.update()
@@ -89,7 +88,7 @@ class Descent:
         device = self._config.device
         sums: dict[str, float] = {}
         try:
-            for part in batch.parts(self._size, whole=whole):
+            for part in batch.parts(self.size, whole=whole):
                 state.set_random_state(random, device)
                 with autocast(self._config):
                     losses = self._kept.network.loss(self._cache.fill(part.to(device)))
@@ -103,12 +102,12 @@ class Descent:
 
     def _halve(self) -> None:
         """Go on with half as many images at a time; raise where it was one."""
-        if self._size == 1:
+        if self.size == 1:
             raise out_of_memory(self._config, self._memory, images=1)
-        before, self._size = self._size, (self._size + 1) // 2
+        before, self.size = self.size, (self.size + 1) // 2
         self._note(
-            f"Out of memory with {before} images at a time ({self._memory}): going on with {self._size}, which makes"
-            f" the same steps more slowly. --set train.micro_batch={self._size} starts so."
+            f"Out of memory with {before} images at a time ({self._memory}): going on with {self.size}, which makes"
+            f" the same steps more slowly. --set train.micro_batch={self.size} starts so."
         )
         if self._config.device.startswith("cuda"):
             torch.cuda.empty_cache()

@@ -114,17 +114,19 @@ class Log:
 
     def show(self, step: int, qualities: Mapping[str, float | None], *, dataset: Path, predictions: Path) -> None:
         """Add how well the validation images were segmented to TensorBoard, and pictures of some of them."""
-        if self._events is None:
-            return
-        for name, quality in qualities.items():
-            if quality is not None:
-                self._events.add_scalar(f"validation/{name}", quality, step)
-        if self._draw is None:
+        self.score(step, qualities)
+        if self._events is None or self._draw is None:
             return
         with TemporaryDirectory(prefix="overlays-", dir=predictions.parent) as folder:
             for path in self._draw(dataset, Path(folder), predictions):
                 picture = panoptic.read_png(path)[..., ::-1]  # OpenCV's BGR
                 self._events.add_image(f"validation/{path.stem}", picture.copy(), step, dataformats="HWC")
+
+    def score(self, step: int, qualities: Mapping[str, float | None]) -> None:
+        """Add what was measured on the validation images to TensorBoard."""
+        for name, quality in qualities.items():
+            if self._events is not None and quality is not None:
+                self._events.add_scalar(f"validation/{name}", quality, step)
 
     def __enter__(self) -> Self:
         return self

@@ -81,8 +81,12 @@ def with_steps(config: TrainConfig, *, images: int) -> TrainConfig:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Give the rate of a step (from 1): a linear warm-up, then a tenth after each milestone that is passed."""
+    """Give the rate of a step (from 1): a linear warm-up, then a tenth after each milestone that is passed.
+
+    Where the schedule has no milestones it is the rate that `Schedule` lets fall.
+    """
     progress = min(1.0, (step - 1) / config.warmup_steps) if config.warmup_steps else 1.0
     warmup = config.warmup_factor + (1 - config.warmup_factor) * progress
-    passed = sum(step > milestone * config.steps for milestone in config.milestones)
+    milestones = config.milestones if config.schedule == "milestones" else ()
+    passed = sum(step > milestone * config.steps for milestone in milestones)
     return config.learning_rate * warmup * 0.1**passed

@@ -14,6 +14,7 @@ from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.config import Preset
 from mammoprep_model.log import Draw, Step
 from mammoprep_model.optimizer import with_steps
+from mammoprep_model.schedule import needs_loss
 
 Fold = int | Literal["all"]
 
@@ -96,6 +97,11 @@ def plan(source: Panoptic, *, out: Path, preset: Preset, fold: Fold, seed: int, 
     for k in range(count) if fold == "all" else [fold]:
         train_ids, val_ids = (frozenset(ids) for ids in panoptic.load_fold(source.root, k))
         _check_images(source, {*train_ids, *val_ids})
+        if needs_loss(preset.train) and not val_ids:
+            raise MammoprepError(
+                f"{source.root / 'folds.json'}: fold {k} has no validation images, whose loss this training needs."
+                " Make the folds again, or say --set train.schedule=milestones --set train.keep=last."
+            )
         _check_lesions(source, fold=k, train_ids=train_ids, val_ids=val_ids, validates=preset.train.validate_every > 0)
         run = out / f"fold-{k}" if fold == "all" else out
         resolved = replace(preset, train=with_steps(preset.train, images=len(train_ids)))

@@ -113,13 +113,15 @@ def check(config: TrainConfig) -> None:
             config.patience == 0 or (config.patience > 0 and config.validate_every > 0),
             "0 or more, and train.validate_every with it",
         ),
+        "keep": (config.keep == "last" or not config.validate_every, "last where train.validate_every is above 0"),
     }
-    for name in ("epochs", "cache_gib", "micro_batch", "validate_every", "cpu_threads"):
+    for name in ("epochs", "cache_gib", "micro_batch", "validate_every", "cpu_threads", "clip_norm"):
+        rules[name] = (getattr(config, name) >= 0, "0 or more")
+    for name in ("plateau_patience", "early_stop"):
         rules[name] = (getattr(config, name) >= 0, "0 or more")
     for name in ("size", "steps", "batch_size", "checkpoint_every"):
         rules[name] = (getattr(config, name) >= 1, "1 or more")
-    for name in ("learning_rate", "clip_norm"):
-        rules[name] = (getattr(config, name) > 0, "positive")
+    rules["learning_rate"] = (config.learning_rate > 0, "positive")
     for name, (kept, rule) in rules.items():
         if not kept:
             raise MammoprepError(f"train.{name} = {getattr(config, name)} cannot be used: it must be {rule}.")

@@ -10,6 +10,7 @@ import torch
 
 from mammoprep_model import checkpoint
 from mammoprep_model.optimizer import Average
+from mammoprep_model.schedule import Schedule
 from mammoprep_model.segmenter import Segmenter
 from mammoprep_model.validation import Validation
 
@@ -21,6 +22,7 @@ class Kept:
     network: Segmenter
     optimizer: torch.optim.Optimizer
     average: Average | None
+    schedule: Schedule
     validation: Validation
     device: str
 
@@ -58,6 +60,7 @@ def save(kept: Kept, *, run: Path, step: int, position: int) -> None:
         "random": random_state(kept.device),
         "network": checkpoint.tensors_of(kept.network),
         "average": None if kept.average is None else kept.average.weights,
+        "schedule": kept.schedule.state(),
         "validation": kept.validation.state(),
     }
     best = kept.validation.best
@@ -89,6 +92,7 @@ def restore(kept: Kept, *, run: Path) -> tuple[int, int]:
     if kept.average:
         own = dict(checkpoint.module_of(kept.network).named_parameters())
         kept.average.restore(state["average"] or {name: own[name] for name in kept.average.weights})
+    kept.schedule.restore(state["schedule"])
     kept.validation.restore(state["validation"])
     set_random_state(state["random"], kept.device)
     return state["step"], state["position"]

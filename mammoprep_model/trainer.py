@@ -15,9 +15,10 @@ from mammoprep_model.config import Preset
 from mammoprep_model.descent import Descent, autocast, out_of_memory
 from mammoprep_model.interrupts import Stopped, stop_requests
 from mammoprep_model.log import Log, PeakMemory, Step
-from mammoprep_model.optimizer import Average, learning_rate, make_optimizer
+from mammoprep_model.optimizer import Average, make_optimizer
 from mammoprep_model.plan import DEFAULTS, Fold, Job, Session
 from mammoprep_model.ranks import Ranks
+from mammoprep_model.schedule import Schedule, needs_loss
 from mammoprep_model.segmenter import Segmenter
 from mammoprep_model.state import Kept
 from mammoprep_model.validation import Validation
@@ -129,12 +130,13 @@ def _fit(network: Segmenter, source: Panoptic, *, job: Job, memory: PeakMemory, 
     validation = Validation(source, job.val_ids, config=job.config, run=job.run)
     module = checkpoint.module_of(network).train()
     average = Average(module, decay=config.ema) if config.ema else None
-    kept = Kept(network, make_optimizer(module, config), average, validation, job.config.device)
+    schedule = Schedule(config, images=len(images))
+    kept = Kept(network, make_optimizer(module, config), average, schedule, validation, job.config.device)
     step, position = state.restore(kept, run=job.run) if session.resume else (0, 0)
     ranks.copy_first(parameter.data for parameter in module.parameters() if parameter.requires_grad)
     cache = _open_cache(network, len(images), job=job, session=session)
     descent = Descent(kept, job=job, memory=memory, ranks=ranks, cache=cache, note=session.note)
-    left = 0 if validation.is_over else config.steps - step
+    left = 0 if validation.is_over or schedule.is_over else config.steps - step
     first = position + ranks.rank * dealt.batch_size
     starts = range(first, first + left * config.batch_size, config.batch_size)
     with stop_requests() as is_stopping, _log(job, after=step, session=session, ranks=ranks) as log:
@@ -144,7 +146,6 @@ def _fit(network: Segmenter, source: Panoptic, *, job: Job, memory: PeakMemory, 
         for batch in data.stream(images, starts, then=cache.read):
             step += 1
             losses = descent.step(batch, number=step)
-
             position += config.batch_size
             begun, seconds = perf_counter(), perf_counter() - begun
             report = Step(
@@ -152,7 +153,7 @@ def _fit(network: Segmenter, source: Panoptic, *, job: Job, memory: PeakMemory, 
                 number=step,
                 steps=config.steps,
                 losses=losses,
-                learning_rate=learning_rate(step, config),
+                learning_rate=schedule.rate(step),
                 images_per_second=config.batch_size / seconds,
                 peak_memory=memory.mebibytes(),
             )
@@ -163,15 +164,29 @@ def _fit(network: Segmenter, source: Panoptic, *, job: Job, memory: PeakMemory, 
             if log and validation.is_due(step):
                 with state.averaged(average):
                     validation.look(network, step=step, log=log)
-            stopping, over = ranks.any(is_stopping(), validation.is_over)
+            if schedule.add(report.total, position=position):
+                loss = _validation_loss(kept, job=job, step=step, size=descent.size, log=log)
+                schedule.close_epoch(ranks.gather(loss)[0])
+            stopping, over = ranks.any(is_stopping(), validation.is_over or schedule.is_over)
             if log and (stopping or over or step == config.steps or step % config.checkpoint_every == 0):
                 state.save(kept, run=job.run, step=step, position=position)
             if stopping:
                 ranks.gather(None)  # torchrun ends the others as soon as one has ended
                 raise Stopped(f"Stopped after step {step} of {config.steps}; {job.run} holds the checkpoint.")
             if over:
+                session.note(
+                    f"Fold {job.config.fold}: training ends after step {step} of {config.steps}, for it got no better."
+                )
                 break
     state.settle(kept)
+
+
+def _validation_loss(kept: Kept, *, job: Job, step: int, size: int, log: Log | None) -> float | None:
+    """Measure the loss of the validation images where a schedule needs it, in the process that writes."""
+    if log is None or not needs_loss(job.config.preset.train):
+        return None
+    with state.averaged(kept.average), autocast(job.config):
+        return kept.validation.measure(kept.network, step=step, size=size, log=log)
 
 
 def _open_cache(network: Segmenter, images: int, *, job: Job, session: Session) -> caches.Cache:

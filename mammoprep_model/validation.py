@@ -1,15 +1,18 @@
 """Validation while training: which weights segment the validation images best so far, and when to stop looking.
 
-The score is mammoprep.evaluation's. The images that choose the weights are those that a fold is scored on in the end,
-which flatters that score; leave `validate_every` at 0 for figures that a reviewer cannot fault.
+Best is the highest score, which is mammoprep.evaluation's, or the lowest loss. The images that choose the weights are
+those that a fold is scored on in the end, which flatters that score; leave `validate_every` at 0 and `keep` at `last`
+for figures that a reviewer cannot fault.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mammoprep import panoptic
@@ -20,7 +23,7 @@ from mammoprep.panoptic import Panoptic
 from mammoprep_model import checkpoint, data, inference
 from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.log import Log
-from mammoprep_model.segmenter import Segmenter
+from mammoprep_model.segmenter import Segmenter, Whole
 
 THRESHOLD = 0.1
 """The IoU at which PQ decides."""
@@ -29,7 +32,7 @@ _QUALITIES = ("PQ", "RQ", "SQ", "AP")
 
 @dataclass(frozen=True)
 class Best:
-    """The weights with the highest PQ so far, and after which step they were that."""
+    """The weights with the highest quality so far (PQ, or minus the loss), and after which step they were that."""
 
     step: int
     quality: float
@@ -37,9 +40,9 @@ class Best:
 
 
 class Validation:
-    """Scores a network now and then; `best` is None before the first time. RUN/validation.csv has a line each time.
+    """Scores a network now and then, or measures its loss; `best` is None before there is a choice.
 
-    There a score that is not given is left empty.
+    RUN/validation.csv has a line each time, where a score that is not given is left empty.
     """
 
     def __init__(self, dataset: Panoptic, image_ids: Collection[int], *, config: RunConfig, run: Path) -> None:
@@ -47,7 +50,7 @@ class Validation:
         self._image_ids = image_ids
         self._config = config
         self._run = run
-        self._rows: dict[int, list[float | None]] = {}
+        self._rows: dict[int, dict[str, float | None]] = {}
         self.best: Best | None = None
 
     def is_due(self, step: int) -> bool:
@@ -59,7 +62,7 @@ class Validation:
     def is_over(self) -> bool:
         """Tell whether the last `patience` times brought nothing better."""
         patience = self._config.preset.train.patience
-        since = [step for step in self._rows if self.best and step > self.best.step]
+        since = [step for step, row in self._rows.items() if "PQ" in row and self.best and step > self.best.step]
         return bool(patience) and len(since) >= patience
 
     def look(self, network: Segmenter, *, step: int, log: Log | None = None) -> None:
@@ -76,21 +79,59 @@ class Validation:
             if log:
                 log.show(step, found, dataset=self._dataset.root, predictions=out)
         checkpoint.module_of(network).train()
-        self._rows[step] = [*found.values()]
-        self.write()
-        quality = self._rows[step][0] or 0.0
+        self._add(step, found)
+        self._choose(network, step=step, quality=found["PQ"] or 0.0)
+
+    @torch.no_grad()
+    def measure(self, network: Segmenter, *, step: int, size: int, log: Log | None = None) -> float:
+        """Give the loss of the validation images, so many computed at a time; the network is left ready to train.
+
+        Nothing is weighted and nothing left to chance: images are whole, or under `view` windows one window each, and a
+        loss draws the same random numbers every time. Call it under the autocast of the training.
+        """
+        module, train, device = checkpoint.module_of(network).eval(), self._config.preset.train, self._config.device
+        total = 0.0
+        with torch.random.fork_rng([device] if device.startswith("cuda") else []):
+            for batch in data.stream(self._images, range(0, len(self._images), train.batch_size)):
+                for part in batch.parts(size, whole=Whole(batch.labels, 0)):
+                    torch.manual_seed(self._config.seed)
+                    terms = network.loss(part.to(device))
+                    total += sum(map(float, terms.values())) * len(batch.images)
+        module.train()
+        loss = total / len(self._images)
+        self._add(step, {"loss": loss})
+        if log:
+            log.score(step, {"loss": loss})
+        if train.keep == "best":
+            self._choose(network, step=step, quality=-loss)
+        return loss
+
+    @cached_property
+    def _images(self) -> data.TrainingImages:
+        train = self._config.preset.train
+        views = replace(train, augment="none", lesion_crops=0.0, balance=False, class_weights="none")
+        if train.view != "windows":
+            views = replace(views, view="whole", crop=-(-train.size // train.stride) * train.stride)
+        seed = self._config.seed
+        return data.TrainingImages(self._dataset, image_ids=self._image_ids, config=views, seed=seed, once=True)
+
+    def _choose(self, network: Segmenter, *, step: int, quality: float) -> None:
+        """Keep the weights if they are the best so far."""
         if self.best is None or quality > self.best.quality:
             self.best = Best(step, quality, checkpoint.tensors_of(network))
+
+    def _add(self, step: int, row: Mapping[str, float | None]) -> None:
+        self._rows.setdefault(step, {}).update(row)
+        self.write()
 
     def write(self) -> None:
         """Write RUN/validation.csv, where there is something to write."""
         if not self._rows:
             return
-        rows = (
-            ",".join((str(step), *("" if quality is None else str(quality) for quality in qualities)))
-            for step, qualities in self._rows.items()
-        )
-        lines = [",".join(("step", *_QUALITIES)), *rows]
+        columns = [name for name in ("loss", *_QUALITIES) if any(name in row for row in self._rows.values())]
+        cells = ([step, *(row.get(name) for name in columns)] for step, row in self._rows.items())
+        rows = (",".join("" if cell is None else str(cell) for cell in row) for row in cells)
+        lines = [",".join(("step", *columns)), *rows]
         panoptic.write_bytes(self._run / "validation.csv", ("\n".join(lines) + "\n").encode())
 
     def state(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep.panoptic import Category
@@ -29,6 +29,7 @@ from mammoprep_model.parts import (
     load_mask_generator,
     load_swin,
 )
+from mammoprep_model.saved import Saved
 from mammoprep_model.segmenter import Batch, Prediction
 
 NONE = "none"
@@ -38,7 +39,7 @@ RANDOM = "random"
 _LOG = logging.getLogger(__name__)
 
 
-class Odise(nn.Module):
+class Odise(Saved):
     """Segment images into masks with classes; it keeps the contract of `segmenter.Segmenter`.
 
     A diffusion `backbone` sees windows of the image and a prompt, a Swin transformer sees the image whole; `given` are
@@ -66,7 +67,7 @@ class Odise(nn.Module):
         self.mask_generator = mask_generator
         self.class_head = class_head
         self.clip_head = clip_head
-        self._given = tuple(given)
+        self.given = tuple(given)
         self.train()
 
     def forward(
@@ -143,27 +144,6 @@ class Odise(nn.Module):
                 if hasattr(self.backbone, name):
                     getattr(self.backbone, name).eval()
         return self
-
-    def trained_state(self) -> dict[str, Tensor]:
-        """Give what the named pretrained parts cannot give back: what is trained, and what was random."""
-        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        return {
-            name: value
-            for name, value in self.state_dict().items()
-            if name in trained or not name.startswith(self._given)
-        }
-
-    def load_trained(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `trained_state` gave; a tensor too many, too few or of another shape is an error."""
-        own = self.trained_state()
-        for name in sorted(own.keys() | state.keys()):
-            if name not in own or name not in state:
-                whose = "model" if name in own else "saved weights"
-                raise MammoprepError(f"The saved weights are another model's: only the {whose} has {name}.")
-            if own[name].shape != state[name].shape:
-                shapes = f"{tuple(state[name].shape)}, not {tuple(own[name].shape)}"
-                raise MammoprepError(f"The saved weights are another model's: {name} has the shape {shapes}.")
-        self.load_state_dict(state, strict=False)
 
 
 def _by_window(frozen: Sequence[Mapping[str, Tensor] | None]) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from mammoprep_model.log import PeakMemory
 from mammoprep_model.odise import network as odise
 from mammoprep_model.optimizer import make_optimizer
 from mammoprep_model.ranks import Ranks
+from mammoprep_model.schedule import Schedule
 from mammoprep_model.segmenter import Batch, Whole
 from mammoprep_model.state import Kept
 from mammoprep_model.trainer import Session
@@ -38,7 +39,9 @@ class Setting:
     def descent(self, micro_batch: int = 0, ranks: Ranks | None = None) -> tuple[Descent, Any]:
         """Start at the seed's weights."""
         network = checkpoint.untrained(self.job.config)
-        kept = Kept(network, make_optimizer(network, self.job.config.preset.train), None, self.validation, "cpu")
+        train = self.job.config.preset.train
+        schedule = Schedule(train, images=4)
+        kept = Kept(network, make_optimizer(network, train), None, schedule, self.validation, "cpu")
         train = replace(self.job.config.preset.train, micro_batch=micro_batch)
         config = replace(self.job.config, preset=replace(self.job.config.preset, train=train))
         job = replace(self.job, config=config)
