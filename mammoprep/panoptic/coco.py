@@ -229,8 +229,6 @@ def load(root: Path) -> Panoptic:
         if segments.keys() - {image.id for image in images}:
             raise not_one_each(root)
         images = [replace(image, segments=segments.get(image.id, ())) for image in images]
-    if any(type(number) is not int for number in (*(c.id for c in categories), *(i.id for i in images))):
-        raise MammoprepError(f"{root / 'panoptic.json'} has an id that is no whole number. Number it anew.")
     by_id = attrgetter("id")
     return Panoptic(root, tuple(sorted(categories, key=by_id)), tuple(sorted(images, key=by_id)))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from mammoprep import strict_json
 from mammoprep.errors import MammoprepError, MissingFileError
 
 REVIEW = "review.json"
@@ -57,7 +58,7 @@ def load_review(path: Path) -> Review:
         raise MissingFileError(path, hint=_HINT)
     try:
         data = path.read_bytes()
-        content = json.loads(data)
+        content = strict_json.loads(data.decode())
         if content["format"] != FORMAT:
             raise ValueError("its format is another one")
         marks, identity = tuple(_mark(entry) for entry in content["marks"]), content["dataset"]

@@ -117,6 +117,8 @@ def test_finished_conversion_with_another_review_is_not_resumed(reviewed):
     "content",
     [
         "no JSON",
+        "[" * 100_000,
+        '{"format": 1, "dataset": "0", "marks": [{"image": "\\ud800", "mark": "reject"}]}',
         "[]",
         "{}",
         '{"format": 2, "dataset": "0", "marks": []}',

@@ -141,5 +141,5 @@ def test_image_id_that_is_a_path_is_refused(dataset):
     content = json.loads((dataset / "panoptic.json").read_text())
     content["images"][0]["id"] = content["annotations"][0]["image_id"] = "../../x"
     panoptic.write_json(dataset / "panoptic.json", content)
-    with pytest.raises(MammoprepError, match="no whole number"):
+    with pytest.raises(MammoprepError, match="of another type"):
         gallery.load(dataset)
