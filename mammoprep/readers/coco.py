@@ -15,7 +15,8 @@ Stuff     `breast`, and with `--pectoral` `pectoral muscle`, are taken from the 
 Quirks    An annotation that is a crowd is listed, not used. An image without annotations is lesion-free, as COCO means
           it, unless cases.csv says otherwise. A DATASET converted again keeps, byte for byte, images/, panoptic/,
           panoptic.json, instances.json and cases.csv, with the --bits, --stuff and --pectoral that it was made with and
-          --long-side as it was or 0; manifest.json and skipped.csv are those of this conversion, folds.json still fits.
+          --long-side as it was or 0; manifest.json, skipped.csv and SHA256SUMS are those of this conversion, folds.json
+          still fits.
 Citation  Lin et al., ECCV 2014, arXiv 1405.0312; Kirillov et al., CVPR 2019, arXiv 1801.00868.
 """
 

@@ -41,7 +41,7 @@ def test_a_dataset_comes_back_byte_for_byte(dataset, tmp_path):
 
     assert before.keys() == after.keys()
     assert {name for name in before if before[name] != after[name]} == CHANGED
-    assert len(before) == 5 + 2 * 24
+    assert len(before) == 6 + 2 * 24
     assert b"pseudo_mask" in before["panoptic.json"]
 
 
