@@ -85,10 +85,9 @@ def test_a_share_that_fails_anywhere_is_one_line_without_the_file_s_name(tmp_pat
     assert "Doe" not in said
 
 
-@pytest.mark.parametrize("arguments", [("convert", "--kills=3"), ("predict", "train", "evaluate", "--kills=1")])
-def test_killed_at_random_moments_commands_resume_to_the_bytes_of_a_run_left_alone(arguments, tmp_path):
+def test_killed_at_random_moments_commands_resume_to_the_bytes_of_a_run_left_alone(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    script = [sys.executable, ROOT / "examples" / "benchmarks" / "kill.py", *arguments]
+    script = [sys.executable, ROOT / "examples" / "benchmarks" / "kill.py", "--kills=1"]
     done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ended in the bytes of a run left alone") == len(arguments) - 1
+    assert done.stdout.count("ended in the bytes of a run left alone") == 4
