@@ -99,7 +99,7 @@ def open_cache(network: object, *, folder: Path, config: TrainConfig, images: in
         return Cache(), f"No cache: train.augment={config.augment}, view={config.view} makes ever new views. {wanted}"
     state = network.frozen_state() if isinstance(network, Cacheable) else {}
     if not isinstance(network, Cacheable) or not state:
-        return Cache(), "No cache: nothing of this model is frozen."
+        return Cache(), "No cache: this model has no frozen part that sees the image alone."
     device = next(iter(state.values())).device
     answer = network.frozen(torch.zeros(1, 3, config.crop, config.crop, device=device))[0]
     each, views = sum(value.nbytes for value in answer.values()), images * variants(config)

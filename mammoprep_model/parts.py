@@ -16,6 +16,8 @@ from mammoprep_model.attention import attend_within
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_VIT_EPSILON = 1e-6
+"""What Google's vision transformers were trained with; their config.json says another."""
 _NEW_IN_SWIN = ("hidden_states_norms.", "swin.layernorm.")
 
 
@@ -134,6 +136,37 @@ def load_swin(part: str, places: Mapping[str, str]) -> SwinSource:
     return SwinSource(swin, pretrained=True)
 
 
+def random_vit(*, width: int, layers: int, heads: int) -> Any:
+    """Give transformers' vision transformer at random, for patches of 16 pixels of images of 224."""
+    from transformers import ViTConfig, ViTModel
+
+    config = ViTConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        layer_norm_eps=_VIT_EPSILON,
+    )
+    return ViTModel(config, add_pooling_layer=False)
+
+
+def load_vit(part: str, places: Mapping[str, str], *, width: int, layers: int, heads: int) -> Any:
+    """Load a vision transformer of these sizes: a transformers folder, or a file beside its config.json."""
+    place = _place(part, places, layouts=("vit",), else_="random")
+    from transformers import ViTConfig, ViTModel
+
+    with tensors.reading(part, place):
+        config = ViTConfig.from_pretrained(place.parent if place.is_file() else place, layer_norm_eps=_VIT_EPSILON)
+        vit = tensors.model(ViTModel, config, tensors.read(place, weight_files.TRANSFORMERS), new=("pooler.",))
+    found = {"width": config.hidden_size, "layers": config.num_hidden_layers, "heads": config.num_attention_heads}
+    if (config.patch_size, config.image_size) != (16, 224):
+        raise MammoprepError(f"{place} is another model: {part} has patches of 16 pixels and images of 224.")
+    if found != {"width": width, "layers": layers, "heads": heads}:
+        settings = " ".join(f"--set model.{name}={size}" for name, size in found.items())
+        raise MammoprepError(f"{place} holds a {part} of other sizes than this model. Say {settings}.")
+    return vit
+
+
 def load_mask_generator(part: str, places: Mapping[str, str]) -> dict[str, Tensor]:
     """Load the pixel decoder and the transformer of a whole Mask2Former, by `MaskGenerator`'s names of the tensors."""
     place = _place(part, places, layouts=("mask2former",))
@@ -157,11 +190,11 @@ def load_encoders(part: str, places: Mapping[str, str]) -> Encoders:
         return _clip(place) if weights.source_of(part).layout == "clip" else _biomedclip(place)
 
 
-def _place(part: str, places: Mapping[str, str], *, layouts: Sequence[str]) -> Path:
+def _place(part: str, places: Mapping[str, str], *, layouts: Sequence[str], else_: str = "tiny") -> Path:
     """Locate a part that must be of one of the layouts."""
     source = weights.source_of(part)
     if source.layout not in layouts:
-        fitting = ["tiny", *(name for name, other in weights.SOURCES.items() if other.layout in layouts)]
+        fitting = [else_, *(name for name, other in weights.SOURCES.items() if other.layout in layouts)]
         raise MammoprepError(f"{part} cannot be used here. Choose {', '.join(fitting)}.")
     return weights.locate(part, places)
 

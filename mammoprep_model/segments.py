@@ -105,19 +105,20 @@ def merge(answer: Answer, *, categories: Sequence[Category], train: TrainConfig)
     A mask takes part if its best class beats "no object" and scores above `object_threshold`. A pixel goes to the mask
     with the largest score x probability, and counts where that mask's probability reaches 1/2. A mask of which less
     than `overlap_threshold` stays is dropped; stuff of one class becomes one segment. (Mask2Former, arXiv 2112.01527)
+    A segment's score is an instance's: the class probability x the mask's mean probability inside itself.
     """
     best, classes = answer.scores.max(dim=1)
     kept = torch.nonzero((best > 1 - answer.scores.sum(dim=1)) & (best > train.object_threshold)).flatten().tolist()
-    owners, inside, areas = _share(answer, kept, weights=best)
+    owners, inside, areas, means = _share(answer, kept, weights=best)
     won = np.bincount(owners.ravel() + 1, minlength=len(best) + 1)[1:]
     ids: Ids = np.zeros(answer.size, dtype=np.int32)
     segments: dict[int, tuple[Category, float]] = {}
     stuff: dict[int, int] = {}
-    for query, area in zip(kept, areas, strict=True):
+    for query, area, mean in zip(kept, areas, means, strict=True):
         visible = inside & (owners == query)
         if not visible.any() or int(won[query]) < train.overlap_threshold * area:
             continue
-        label, score = int(classes[query]), float(best[query])
+        label, score = int(classes[query]), float(best[query]) * mean
         category = categories[label]
         number = len(segments) + 1 if category.isthing else stuff.setdefault(label, len(segments) + 1)
         segments[number] = (category, max(score, segments[number][1]) if number in segments else score)
@@ -127,16 +128,16 @@ def merge(answer: Answer, *, categories: Sequence[Category], train: TrainConfig)
 
 def _share(
     answer: Answer, queries: Sequence[int], *, weights: Tensor
-) -> tuple[NDArray[np.int16], NDArray[np.bool_], list[int]]:
+) -> tuple[NDArray[np.int16], NDArray[np.bool_], list[int], list[float]]:
     """Give each pixel to the query with the largest weight x probability, the first of equals; -1 where there is none.
 
-    Beside it: where the owner's probability reaches 1/2, and in how many pixels each query's does.
+    Beside it: where the owner's probability reaches 1/2, in how many pixels each query's does, and its mean there.
     """
     device = answer.scores.device
     largest = torch.full(answer.size, -1.0, device=device)
     owners = torch.full(answer.size, -1, dtype=torch.int16, device=device)
     inside = torch.zeros(answer.size, dtype=torch.bool, device=device)
-    areas = []
+    areas, means = [], []
     for query in queries:
         probability = answer.mask(query).sigmoid()
         weighted = probability * weights[query]
@@ -145,7 +146,8 @@ def _share(
         owners[wins] = query
         inside = torch.where(wins, solid, inside)
         areas.append(int(solid.sum()))
-    return owners.cpu().numpy(), inside.cpu().numpy(), areas
+        means.append(float((probability * solid).sum()) / max(areas[-1], 1))
+    return owners.cpu().numpy(), inside.cpu().numpy(), areas, means
 
 
 def _segment(ids: Ids, number: int, category: Category, score: float) -> Segment:
@@ -154,7 +156,7 @@ def _segment(ids: Ids, number: int, category: Category, score: float) -> Segment
 
 
 def find_instances(answer: Answer, *, categories: Sequence[Category]) -> list[Instance]:
-    """Give the best 100 (mask, thing class) pairs, best first; they may overlap, empty masks are left out.
+    """Give the best 100 (mask, thing class) pairs, best first; they may overlap. What is empty or scores 0 is left out.
 
     The score is the class probability x the mask's mean probability inside itself. Equal scores keep the order of
     the network's masks.
@@ -166,6 +168,8 @@ def find_instances(answer: Answer, *, categories: Sequence[Category]) -> list[In
     shapes: dict[int, tuple[Rle, float] | None] = {}
     for pair, score in zip(pairs.tolist(), class_scores[pairs].tolist(), strict=True):
         query, thing = divmod(pair, len(things))
+        if not score:
+            break
         if query not in shapes:
             shapes[query] = _shape(answer, query)
         shape = shapes[query]

@@ -10,7 +10,7 @@ from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep_model import checksums, weight_files
 from mammoprep_model.weight_files import DIFFUSERS, ENDINGS, OPEN_CLIP, TRANSFORMERS
 
-Layout = Literal["diffusers", "clip", "open_clip", "swin", "mask2former"]
+Layout = Literal["diffusers", "clip", "open_clip", "swin", "mask2former", "vit"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,15 @@ SOURCES: Mapping[str, Source] = {
             "Apache-2.0",
             920,
             (("config.json",), TRANSFORMERS),
+        ),
+        Source(
+            "vit-l",
+            "vit",
+            "google/vit-large-patch16-224-in21k",
+            "Apache-2.0",
+            1220,
+            (("config.json",), TRANSFORMERS),
+            "3e4ef6b7f89b75bd238eac50e629a17abd6ebb34",
         ),
         Source(
             "m2f-coco",
@@ -197,7 +206,7 @@ def _check_whole(source: Source, path: Path) -> None:
         raise MammoprepError(
             f"{folder} is not a whole {source.name}: {missing} is missing{where}. {needs(source.name)}"
         )
-    kind = weight_files.kind_of(folder) if source.layout in ("clip", "swin", "mask2former") else None
+    kind = weight_files.kind_of(folder) if source.layout in ("clip", "swin", "mask2former", "vit") else None
     if kind and kind != source.layout:
         raise MammoprepError(f"{folder} is no {source.name}: it holds a {kind}. {needs(source.name)}")
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from mammoprep.errors import UnknownNameError
 from mammoprep_model.config import Architecture, ModelConfig, Preset, TrainConfig
+from mammoprep_model.semantic.config import RANDOM, SetrConfig, UNetConfig
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,14 @@ class Family:
     network: str
 
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({"odise": Family(ModelConfig, "mammoprep_model.odise.network")})
-"""The families by the names of their folders."""
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "odise": Family(ModelConfig, "mammoprep_model.odise.network"),
+        "u-net": Family(UNetConfig, "mammoprep_model.semantic.network"),
+        "setr": Family(SetrConfig, "mammoprep_model.semantic.network"),
+    }
+)
+"""The families by name; each lies in a folder of its own or of relatives."""
 
 # Tuned on phantoms for the two minutes that the demo has. So early in training two queries often claim one lesion with
 # different classes: the usual overlap threshold of 0.8 would drop both.
@@ -137,8 +144,61 @@ _M2F_SWIN_L = replace(
     frozen=0.0,
 )
 
-_ALL = (_TINY, _M2F_SWIN_L, _M2F_SD, _ODISE, _ODISE_BIOMEDCLIP, _ODISE_MAM_E, _M_ODISE)
-"""Of the paper's systems in the order of its tables."""
+# The recipe of the Twente thesis (2024DMB0004) for its semantic networks. It is silent on weight decay (torch's own
+# here), on warm-up and clipping (none here), on the precision (bfloat16 on a GPU here) and on a last epoch: training
+# ends with its early stop, and 1,000 epochs are never meant to be reached.
+_THESIS = TrainConfig(
+    size=224,
+    crop=224,
+    stride=16,
+    fit="stretch",
+    clahe=True,
+    augment="none",
+    epochs=1000,
+    batch_size=16,
+    weight_decay=0.01,
+    warmup_steps=0,
+    schedule="plateau",
+    plateau_patience=25,
+    early_stop=40,
+    clip_norm=0,
+)
+_U_NET = Preset(
+    name="u-net",
+    summary="U-Net of five levels, the thesis's first rival: each pixel's category, lesions by connected components.",
+    model=UNetConfig(),
+    train=_THESIS,
+    trained=28.987,
+)
+_SETR_FS = Preset(
+    name="setr-fs",
+    summary="SETR: ViT-L/16 from scratch under a decoder of convolutions.",
+    model=SetrConfig(backbone=RANDOM),
+    train=_THESIS,
+    trained=307.434,
+)
+# The decoder moves ten times as fast as the transformer, whose rate is the thesis's 1e-4.
+_SETR_FT = Preset(
+    name="setr-ft",
+    summary="SETR, its ViT-L/16 fine-tuned from ImageNet-21k at a tenth of the decoder's rate.",
+    model=SetrConfig(),
+    train=replace(_THESIS, learning_rate=1e-3, backbone_rate=0.1),
+    trained=307.434,
+)
+_SETR_VPT = Preset(
+    name="setr-vpt",
+    summary="SETR, its ViT-L/16 frozen: 50 trained tokens prompt each layer (VPT-deep).",
+    model=SetrConfig(backbone_frozen=True, prompts=50),
+    train=_THESIS,
+    trained=5.363,
+    frozen=303.300,
+)
+
+_ALL = (
+    *(_TINY, _U_NET, _SETR_FS, _SETR_FT, _SETR_VPT),
+    *(_M2F_SWIN_L, _M2F_SD, _ODISE, _ODISE_BIOMEDCLIP, _ODISE_MAM_E, _M_ODISE),
+)
+"""The thesis's, then the paper's systems in the order of its tables."""
 PRESETS: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset in _ALL})
 
 

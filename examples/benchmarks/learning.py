@@ -95,7 +95,7 @@ def small(model: ModelConfig) -> ModelConfig:
 def rows(steps: int) -> dict[str, Preset]:
     """Name the networks: the six presets, equal ones together, then M-ODISE without one part at a time."""
     models: dict[ModelConfig, list[str]] = {}
-    for name in (name for name in PRESETS if name != "tiny"):
+    for name in (name for name, preset in PRESETS.items() if preset.published):
         models.setdefault(small(PRESETS[name].model), []).append(name)
     named = {", ".join(names): model for model, names in models.items()}
     whole = small(PRESETS["m-odise"].model)

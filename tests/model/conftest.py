@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mammoprep import panoptic
@@ -253,4 +254,21 @@ def mask2former_folder(small: ModelConfig, tmp_path_factory: pytest.TempPathFact
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
     network.save_pretrained(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def vit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vision transformer as transformers saves it, as Google's is published: pickled, with a pooler."""
+    from transformers import ViTConfig, ViTModel
+
+    torch.manual_seed(7)
+    root = tmp_path_factory.mktemp("vit-l")
+    config = ViTConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    model = ViTModel(config)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(root)
+    torch.save(load_file(root / "model.safetensors"), root / "pytorch_model.bin")
+    (root / "model.safetensors").unlink()
     return root

@@ -181,7 +181,7 @@ def test_a_model_without_frozen_parts_has_no_cache(tmp_path: Path, tiny_config: 
     swin = replace(tiny_config, backbone="tiny-swin", image_encoder="none", text_encoder="none")
     network = build(swin, categories=categories)
     _, line = open_cache(network, folder=tmp_path, config=CONFIG, images=10)
-    assert line == "No cache: nothing of this model is frozen."
+    assert line == "No cache: this model has no frozen part that sees the image alone."
 
 
 def test_a_trained_backbone_leaves_the_embeddings_alone_to_keep(tiny_config: ModelConfig, categories):

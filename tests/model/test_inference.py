@@ -257,9 +257,10 @@ def test_windows_give_back_a_lesion_that_lies_across_them(config: RunConfig, tmp
     assert {tuple(images.shape[2:]) for images in network.shown} == {(64, 64)}
     (image,) = panoptic.load(tmp_path / "out").images
     # interpolated from a quarter of the resolution, a square loses its four corner pixels
-    assert [(each.bbox, each.area, each.score) for each in image.segments] == [((24, 40, 48, 48), 48 * 48 - 4, 0.8)]
-    instance, other = panoptic.load_instances(tmp_path / "out")
-    assert (instance["score"] > 0.75, other["score"]) == (True, 0)
+    (instance,) = panoptic.load_instances(tmp_path / "out")
+    score = pytest.approx(instance["score"], abs=1e-5)
+    assert [(each.bbox, each.area, each.score) for each in image.segments] == [((24, 40, 48, 48), 48 * 48 - 4, score)]
+    assert 0.75 < instance["score"] < 0.8
     assert panoptic.mask_box(panoptic.decode_rle(instance["segmentation"])) == (24, 40, 48, 48)
     heat = panoptic.read_png(tmp_path / "out" / "heatmaps" / "square.png")
     assert (heat[48, 48], heat[4, 4]) == (128, 0)

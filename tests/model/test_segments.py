@@ -34,7 +34,8 @@ def test_each_pixel_goes_to_the_largest_score_times_probability() -> None:
     masks = [[[0.9, 0.9, 0.9, 0.9, 0.55, 0.1]], [[0.1, 0.1, 0.1, 0.1, 0.9, 0.9]]]
     ids, segments = merge(prediction(masks, [[0.9, 0, 0], [0, 0.8, 0]]))
     assert ids == [[1, 1, 1, 1, 2, 2]]
-    assert segments == [(1, 1, pytest.approx(0.9)), (2, 2, pytest.approx(0.8))]
+    means = (4 * 0.9 + 0.55) / 5, 0.9
+    assert segments == [(1, 1, pytest.approx(0.9 * means[0])), (2, 2, pytest.approx(0.8 * means[1]))]
 
 
 def test_a_pixel_below_one_half_belongs_to_nobody() -> None:
@@ -70,7 +71,7 @@ def test_stuff_of_one_class_is_one_segment_and_things_stay_apart() -> None:
     ids, segments = merge(prediction(masks, [stuff, thing, [0.0, 0.0, 0.9], thing]))
     assert ids == [[1, 2, 1, 3]]
     assert [(number, label) for number, label, _ in segments] == [(1, 3), (2, 1), (3, 1)]
-    assert segments[0][2] == pytest.approx(0.9)
+    assert segments[0][2] == pytest.approx(0.9 * 0.9)
 
 
 def test_nothing_found_gives_an_empty_map() -> None:
@@ -157,7 +158,7 @@ def test_without_masks_nothing_is_found() -> None:
 def test_of_equal_pixels_the_first_mask_and_the_first_class_win() -> None:
     same = [[0.9, 0.9]]
     answer = prediction([same, same], [[0.6, 0, 0], [0, 0.6, 0]], [[[0.4, 0.2]], [[0.4, 0.3]], [[0.1, 0.3]]])
-    assert merge(answer) == ([[1, 1]], [(1, 1, pytest.approx(0.6))])
+    assert merge(answer) == ([[1, 1]], [(1, 1, pytest.approx(0.6 * 0.9))])
     assert made.semantic(answer, categories=CATEGORIES).tolist() == [[1, 2]]
 
 
@@ -166,3 +167,8 @@ def test_semantic_and_heat_map_read_the_maps() -> None:
     found = prediction([[[0.5, 0.5]]], [[0, 0, 0]], maps)
     assert made.semantic(found, categories=CATEGORIES).tolist() == [[3, 1]]
     assert made.heatmap(found, categories=CATEGORIES).tolist() == [[102, 204]]
+
+
+def test_a_mask_is_no_instance_of_a_class_that_it_has_no_probability_for() -> None:
+    found = made.find_instances(prediction([[[0.9, 0.1]]], [[0.0, 0.8, 0.1]]), categories=CATEGORIES)
+    assert [(instance.label, instance.score) for instance in found] == [(1, pytest.approx(0.72))]

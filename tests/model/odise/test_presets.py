@@ -18,7 +18,7 @@ from mammoprep_model.odise.swin import MEAN, STD
 from mammoprep_model.optimizer import make_optimizer, set_rate
 from mammoprep_model.segmenter import Batch
 
-PAPER = [name for name in zoo.PRESETS if name != "tiny"]
+PAPER = [name for name, preset in zoo.PRESETS.items() if preset.published]
 SIZES = (
     *("window", "projection", "hidden", "heads", "queries", "encoder_layers", "encoder_feedforward"),
     *("decoder_layers", "decoder_feedforward", "points"),
