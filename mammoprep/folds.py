@@ -4,14 +4,18 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, UnknownNameError
+from mammoprep.panoptic import Category, Image
 
 Balance = Literal["label", "none"]
 SPLITS = {"training": "train", "train": "train", "test": "val", "testing": "val"}
@@ -85,6 +89,10 @@ class _Row:
     classes: tuple[str, ...]
 
 
+_Case = tuple[str, str, bool]
+"""Patient, split, lesion-free."""
+
+
 def make(
     dataset: Path,
     *,
@@ -125,31 +133,46 @@ def make(
 
 
 def _read(dataset: Path) -> tuple[tuple[str, ...], list[_Row]]:
-    """Give the thing classes, and the images in the order of their ids."""
-    content = panoptic.load(dataset)
-    names = {category.id: category.name for category in content.things}
-    listed = panoptic.load_cases(dataset)
-    for column in ("image_id", "patient_id"):
-        if listed and column not in listed[0]:
-            raise MammoprepError(f"{dataset / 'cases.csv'} has no column {column}. Convert it again.")
-    cases = {case["image_id"]: case for case in listed}
-    missing = sum(image.name not in cases for image in content.images)
+    """Give the thing classes, and the images in the order of their ids; equal values of two images are kept once."""
+    cases, kept = _cases(dataset), dict[tuple[int, ...], tuple[int, ...]]()
+    categories: list[Category] = []
+    images: dict[int, _Case | None] = {}
+    drawn: dict[int, tuple[int, ...]] = {}
+    for found in panoptic.read(dataset):
+        if isinstance(found, Category):
+            categories.append(found)
+        elif isinstance(found, Image):
+            images[found.id] = cases.get(found.name)
+        elif found.image_id in drawn:
+            raise panoptic.not_one_each(dataset)
+        else:
+            classes = tuple(segment.category_id for segment in found.segments)
+            drawn[found.image_id] = kept.setdefault(classes, classes)
+    if any(number not in images for number in drawn):
+        raise panoptic.not_one_each(dataset)
+    missing = sum(case is None for case in images.values())
     if missing:
         raise MammoprepError(f"{dataset}: cases.csv lacks {missing} images of panoptic.json. Convert it again.")
-    rows = [
-        _Row(
-            id=image.id,
-            patient=cases[image.name]["patient_id"],
-            split=cases[image.name].get("split", ""),
-            lesion_free=cases[image.name].get("lesion_free") == "1",
-            classes=tuple(names[segment.category_id] for segment in image.segments if segment.category_id in names),
-        )
-        for image in content.images
-    ]
+    names = {category.id: category.name for category in sorted(categories, key=attrgetter("id")) if category.isthing}
+    shown = {(): ()} | {classes: tuple(names[each] for each in classes if each in names) for classes in kept}
+    rows = [_Row(number, *case, shown[drawn.get(number, ())]) for number, case in sorted(images.items()) if case]
     nobody = sum(not row.patient for row in rows)
     if nobody:
         raise MammoprepError(f"{dataset}: cases.csv gives {nobody} images no patient_id. Fill it in.")
     return tuple(names.values()), rows
+
+
+def _cases(dataset: Path) -> dict[str, _Case]:
+    """Give what cases.csv says of each image name."""
+    cases: dict[str, _Case] = {}
+    kept: dict[_Case, _Case] = {}
+    for row in panoptic.read_cases(dataset):
+        for column in ("image_id", "patient_id"):
+            if column not in row:
+                raise MammoprepError(f"{dataset / 'cases.csv'} has no column {column}. Convert it again.")
+        case = (row["patient_id"], row.get("split", ""), row.get("lesion_free") == "1")
+        cases[row["image_id"]] = kept.setdefault(case, case)
+    return cases
 
 
 def _stratified(rows: Sequence[_Row], *, k: int, seed: int, balance: str) -> dict[str, list[_Row]]:
@@ -163,10 +186,17 @@ def _stratified(rows: Sequence[_Row], *, k: int, seed: int, balance: str) -> dic
     if max(Counter(strata).values()) < k:  # nothing to stratify, which scikit-learn refuses
         strata = [""] * len(rows)
     splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
+    groups = _numbered([row.patient for row in rows])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # the table shows it
-        splits = splitter.split(rows, strata, [row.patient for row in rows])
+        splits = splitter.split(groups, _numbered(strata), groups)
         return {f"fold {i}": [rows[j] for j in held_out] for i, (_, held_out) in enumerate(splits)}
+
+
+def _numbered(names: Sequence[str]) -> NDArray[np.int32]:
+    """Give each name its number among all in their order; arrays of long texts take ten times the memory."""
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    return np.array([numbers[name] for name in names], dtype=np.int32)
 
 
 def _strata(rows: Sequence[_Row]) -> list[str]:

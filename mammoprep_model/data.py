@@ -4,7 +4,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -43,14 +44,10 @@ class Picture:
 def pictures(dataset: Panoptic, image_ids: Collection[int] | None = None) -> list[Picture]:
     """Give a data set's images (all, or those with the given ids) in the order of their ids."""
     return [
-        Picture(image.id, image.name, _reader(dataset.root, image))
+        Picture(image.id, image.name, partial(read_grey, dataset.root, replace(image, segments=())))
         for image in dataset.images
         if image_ids is None or image.id in image_ids
     ]
-
-
-def _reader(root: Path, image: Image) -> Callable[[], Grey]:
-    return lambda: read_grey(root, image)
 
 
 def read_grey(root: Path, image: Image) -> Grey:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mammoprep import panoptic
+from mammoprep import panoptic, parallel
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Category, Existing, Image
 from mammoprep_model.checkpoint import RunConfig, module_of
@@ -20,6 +20,20 @@ from mammoprep_model.predictions import Predicted, Predictions, header
 from mammoprep_model.segmenter import Prediction, Segmenter
 from mammoprep_model.segments import Answer, Instance, find_instances, heatmap, merge, semantic
 from mammoprep_model.views import Seen, View, join, see, views
+
+PART = 8
+"""Batches whose pictures are a part. A view shares its batch with views of its part alone: so whoever predicts a part
+gives the same bytes, though a network's last digits hang on what else is in a batch."""
+Shapes = Mapping[str, Sequence[tuple[int, int]]]
+"""The (height, width) of each view of the pictures that are done, by their names."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures that follow one another; of those that are `done` only the place in a batch is needed."""
+
+    pictures: Sequence[Picture]
+    done: Shapes
 
 
 @dataclass(frozen=True)
@@ -81,17 +95,51 @@ def predict(
     are not predicted again. Raises torch.OutOfMemoryError where not even one view at a time has room.
     """
     module_of(network).eval()
+    runner = Runner(network, config=config)
+
+    def run(root: Path, parts: Iterator[Part], left: int) -> Iterator[Predicted]:
+        told = options
+        for part in parts:
+            yield from predict_part(runner, part, root=root, options=told, left=left)
+            told = replace(options, on_estimate=None)
+
+    write(run, pictures, out=out, config=config, options=options)
+
+
+Run = Callable[[Path, Iterator[Part], int], Iterator[Predicted]]
+"""Writes the maps of parts to a folder, so many pictures in all, and gives the rest of each."""
+
+
+def write(run: Run, pictures: Sequence[Picture], *, out: Path, config: RunConfig, options: Options) -> None:
+    """Write PREDICTIONS as `predict` does; `run` predicts."""
     made_with = options.header(config)
     with panoptic.journaled(out, header=made_with, existing=options.existing) as (partial, journal):
         written = Predictions(partial, journal, pictures, verify=options.verify)
         report = options.on_progress or (lambda done, total: None)
         if written.done:
             report(len(written.done), len(pictures))
-        shapes = {name: found.views for name, found in written.done.items()}
-        for item, answer in _answers(network, pictures, done=shapes, config=config, options=options):
-            written.add(_write(partial, item, answer, config=config))
+        shapes = dict(written.done)
+        parts = _parts(pictures, shapes, size=PART * (options.batch_size or config.preset.train.batch_size))
+        for found in run(partial, parts, len(pictures) - len(shapes)):
+            written.add(found)
             report(len(written.done), len(pictures))
         written.close(categories=config.categories, header=made_with, also=options.also)
+
+
+def _parts(pictures: Sequence[Picture], done: Shapes, *, size: int) -> Iterator[Part]:
+    """Yield the parts in which something is left to do."""
+    for some in parallel.batched(pictures, size):
+        part = Part(some, {picture.name: done[picture.name] for picture in some if picture.name in done})
+        if len(part.done) < len(some):
+            yield part
+
+
+def predict_part(
+    runner: "Runner", part: Part, *, root: Path, options: Options, left: int | None = None
+) -> Iterator[Predicted]:
+    """Write the maps of a part's pictures, and yield the rest of each; `left` counts those of all parts."""
+    for item, answer in _answers(runner, part, options=options, left=left or len(part.pictures)):
+        yield _write(root, item, answer, config=runner.config)
 
 
 @contextmanager
@@ -107,18 +155,12 @@ def enough_memory() -> Iterator[None]:
         ) from error
 
 
-Shapes = Mapping[str, Sequence[tuple[int, int]]]
-"""The (height, width) of each view of the pictures that are done, by their names."""
-
-
-def _answers(
-    network: Segmenter, pictures: Sequence[Picture], *, done: Shapes, config: RunConfig, options: Options
-) -> Iterator[tuple[_Prepared, Answer]]:
+def _answers(runner: "Runner", part: Part, *, options: Options, left: int) -> Iterator[tuple[_Prepared, Answer]]:
     """Yield what the network says of each picture that is not done, as soon as it has seen all of its views."""
-    runner = _Runner(network, config=config)
+    config, done = runner.config, part.done
     seen: dict[int, list[Seen]] = {}
-    begun, share, left = perf_counter(), 0.0, len(pictures) - len(done)
-    for batch in _batches(pictures, done=done, config=config, options=options):
+    begun, share = perf_counter(), 0.0
+    for batch in _batches(part.pictures, done=done, config=config, options=options):
         for (item, view), prediction in zip(batch, runner(batch), strict=True):
             if item.picture.name in done:
                 continue
@@ -179,12 +221,12 @@ def _prepare(picture: Picture, *, train: TrainConfig, options: Options) -> _Prep
     return _Prepared(picture, image, content, picture.size_of(shape) if picture.size_of else shape, seen)
 
 
-class _Runner:
+class Runner:
     """Runs a network on batches of views; a batch that is too large for the GPU is run view by view from then on."""
 
     def __init__(self, network: Segmenter, *, config: RunConfig) -> None:
         self._network = network
-        self._config = config
+        self.config = config
         self._singly = False
 
     def __call__(self, batch: Sequence[tuple[_Prepared, View]]) -> Iterator[Prediction]:
@@ -200,9 +242,9 @@ class _Runner:
             yield from self._run([each])
 
     def _run(self, batch: Sequence[tuple[_Prepared, View]]) -> list[Prediction]:
-        images = torch.from_numpy(np.stack([_look(item.image, view) for item, view in batch])).to(self._config.device)
+        images = torch.from_numpy(np.stack([_look(item.image, view) for item, view in batch])).to(self.config.device)
         images = images[:, None].expand(-1, 3, -1, -1)
-        mixed = self._config.preset.train.mixed_precision and images.is_cuda
+        mixed = self.config.preset.train.mixed_precision and images.is_cuda
         with torch.inference_mode(), torch.autocast("cuda", dtype=torch.bfloat16, enabled=mixed):
             return self._network.predict(images)
 

@@ -10,6 +10,7 @@ from typing import Any
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Category, Image, Journal, Written
+from mammoprep.shelf import Again, Shelf
 from mammoprep_model import provenance
 from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.data import Picture
@@ -104,20 +105,23 @@ def _digest(pictures: Sequence[Picture]) -> str:
 
 
 class Predictions:
-    """The folder that is being written; `done` has what is there already, by the picture's name."""
+    """The folder that is being written; `done` has the views of what is there already, by the picture's name."""
 
     def __init__(self, root: Path, journal: Journal, pictures: Sequence[Picture], *, verify: bool) -> None:
         """Take over what an earlier run finished of these pictures; what else it left goes."""
         self._root, self._journal, self._verify = root, journal, verify
         self._pictures = _digest(pictures)
         wanted = {picture.name: picture for picture in pictures}
-        self.done: dict[str, Predicted] = {}
+        self.done: dict[str, Sequence[tuple[int, int]]] = {}
+        self._found, earlier = Shelf[Predicted](one_each=True), Shelf[Predicted](one_each=True)
         for entry in journal.entries():
             found = Predicted.from_json(entry)
             picture = wanted.get(found.image.name)
             if picture and picture.mark == found.mark:
-                self.done[picture.name] = found.numbered(picture.id)
-        self.done = {name: found for name, found in self.done.items() if found.is_written(root, verify=verify)}
+                earlier.put(found.numbered(picture.id), number=picture.id)
+        for found in earlier:
+            if found.is_written(root, verify=verify):
+                self._keep(found)
         for folder in FOLDERS:
             (root / folder).mkdir(exist_ok=True)
             for path in (root / folder).iterdir():
@@ -127,18 +131,23 @@ class Predictions:
     def add(self, predicted: Predicted) -> None:
         """Note that an image's files are written."""
         self._journal.append(predicted.to_json())
-        self.done[predicted.image.name] = predicted
+        self._keep(predicted)
+
+    def _keep(self, predicted: Predicted) -> None:
+        self._found.put(predicted, number=predicted.image.id)
+        self.done[predicted.image.name] = predicted.views
 
     def close(
         self, *, categories: Sequence[Category], header: Mapping[str, Any], also: Callable[[Path], None] | None
     ) -> None:
         """Write the JSON files, what `also` adds, the SHA-256 of all of it, and manifest.json."""
-        found = sorted(self.done.values(), key=lambda each: each.image.id)
-        panoptic.write_panoptic(self._root, categories=categories, images=[each.image for each in found])
-        panoptic.write_json(self._root / "instances.json", [entry for each in found for entry in each.instances])
+        images = Again(lambda: (each.image for each in self._found))
+        panoptic.write_panoptic(self._root, categories=categories, images=images)
+        entries = (entry for each in self._found for entry in each.instances)
+        panoptic.write_entries(self._root / "instances.json", {"": entries})
         if also:
             also(self._root)
-        sums = panoptic.write_sums(self._root, self._hashes(found))
+        sums = panoptic.write_sums(self._root, self._hashes())
         outputs = {"pictures": self._pictures, "outputs": {panoptic.SUMS: sums}}
         panoptic.write_json(self._root / "manifest.json", {**header, **outputs})
         wrong = next(panoptic.wrong_files(self._root), None) if self._verify else None
@@ -148,9 +157,9 @@ class Predictions:
                 f"{self._root / wrong} is not what was written: the disk may be failing. Say --resume."
             )
 
-    def _hashes(self, found: Sequence[Predicted]) -> Iterator[tuple[str, str]]:
+    def _hashes(self) -> Iterator[tuple[str, str]]:
         for place, folder in enumerate(FOLDERS):
-            yield from ((f"{folder}/{each.image.name}.png", each.files[place].sha256) for each in found)
+            yield from ((f"{folder}/{each.image.name}.png", each.files[place].sha256) for each in self._found)
         own = (*(f"{folder}/" for folder in FOLDERS), "manifest.json", panoptic.SUMS)
         for path in sorted(self._root.rglob("*")):
             name = path.relative_to(self._root).as_posix()

@@ -34,7 +34,10 @@ def fingerprint(grey: NDArray[Any]) -> Fingerprint:
 
 
 def find(
-    names: Sequence[str], digests: Sequence[bytes], fingerprints: Sequence[Fingerprint], patients: Mapping[str, str]
+    names: Sequence[str],
+    digests: Sequence[bytes],
+    fingerprints: Sequence[Fingerprint] | NDArray[np.uint64],
+    patients: Mapping[str, str],
 ) -> Iterator[Problem]:
     """Yield a problem for each image with the pixels of an earlier one, or the picture of another patient's.
 
@@ -51,7 +54,7 @@ def find(
     known = [i for i, name in enumerate(names) if patients.get(name) and first[digests[i]] == name]
     if len(known) > 1:
         groups = np.unique([patients[names[i]] for i in known], return_inverse=True)[1]
-        for one, other, apart in _pairs(np.stack([fingerprints[i] for i in known]), groups):
+        for one, other, apart in _pairs(np.asarray(fingerprints)[known], groups):
             twin, name = names[known[one]], names[known[other]]
             what = f"shows what {twin}.png of another patient shows (distance {apart:.2f}, copies have up to {NEAREST})"
             yield Problem("near-duplicates", f"images/{name}.png", what)

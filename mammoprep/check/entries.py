@@ -1,8 +1,10 @@
 """panoptic.json and instances.json entry by entry: what can be used, and what is wrong with the rest."""
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from mammoprep import panoptic
 from mammoprep.check.rules import Edit, Problem
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import MAX_ID, Category, Image, Rle, Segment
+from mammoprep.shelf import Shelf
 
 PANOPTIC, INSTANCES = "panoptic.json", "instances.json"
 _HINT = "A DATASET is written by `mammoprep convert`."
@@ -37,26 +40,50 @@ class Drawn:
 
 
 @dataclass(slots=True)
+class Brief:
+    """What is kept of an image in memory; `findings` counts its thing segments, `rows` those of cases.csv."""
+
+    id: int
+    name: str
+    height: int
+    width: int
+    findings: int = 0
+    rows: int = 0
+    lesion_free: bool = False
+
+
+@dataclass(slots=True)
 class Content:
     """What the two files say as far as it can be used, and what is wrong with them.
 
-    `has_instances` says that instances.json is there and can be read.
+    `images` are by id, `names` has the same by name, `drawn` counts the segments of each class. `has_instances` says
+    that instances.json is there and can be read.
     """
 
     categories: list[Category] = field(default_factory=list)
-    images: dict[int, Drawn] = field(default_factory=dict)
+    images: dict[int, Brief] = field(default_factory=dict)
+    names: dict[str, Brief] = field(default_factory=dict)
+    drawn: Counter[int] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     has_instances: bool = False
+    on_disk: Shelf[Drawn] = field(default_factory=Shelf)
+    instances: Shelf[tuple[int, Instance]] = field(default_factory=Shelf)
 
     @property
     def things(self) -> set[int]:
         """Give the ids of the thing classes."""
         return {category.id for category in self.categories if category.isthing}
 
-    def findings(self, drawn: Drawn) -> int:
-        """Give the number of an image's thing segments."""
-        things = self.things
-        return sum(segment.category_id in things for segment in drawn.image.segments)
+    def whole(self) -> Iterator[Drawn]:
+        """Yield the images in the order of their ids, with all that the two files say of them."""
+        rest = iter(self.instances)
+        coming = next(rest, None)
+        for drawn in self.on_disk:
+            found = []
+            while coming and coming[0] == drawn.image.id:
+                found.append(coming[1])
+                coming = next(rest, None)
+            yield replace(drawn, instances=tuple(found))
 
     def add(self, rule: str, where: str, what: str) -> None:
         """Take a problem in."""
@@ -123,18 +150,29 @@ def _usable(entry: Any, keys: Keys, *, where: str, content: Content) -> bool:
 
 def read(dataset: Path) -> Content:
     """Read both files; raises MammoprepError where panoptic.json is missing or no COCO panoptic at all."""
-    content = Content()
+    content, images = Content(), sha256()
+    categories = [entry for _, entry in _of(dataset, "categories")]
+    _read_categories(categories, content)
+    for position, (_, entry) in enumerate(_of(dataset, "images")):
+        images.update(_bytes(entry))
+        _read_image(position, entry, content)
+    _read_annotations((entry for _, entry in _of(dataset, "annotations")), content)
+    if (dataset / INSTANCES).exists():
+        things = [entry for entry in categories if isinstance(entry, dict) and entry.get("isthing")]
+        _read_instances(dataset, content, images=images.digest(), things=things)
+    return content
+
+
+def _of(dataset: Path, wanted: str) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of one list of panoptic.json: as the lists come in any order, each is read for itself."""
     lists = ("images", "annotations", "categories")
     wrong = f"{dataset / PANOPTIC} is not COCO panoptic: it lacks the list images, annotations or categories. {_HINT}"
-    raw: dict[str, list[Any]] = {name: [] for name in lists}
-    for name, entry in panoptic.read_entries(dataset / PANOPTIC, lists, hint=_HINT, wrong=wrong):
-        raw[name].append(entry)
-    _read_categories(raw["categories"], content)
-    _read_images(raw["images"], content)
-    _read_annotations(raw["annotations"], content)
-    if (dataset / INSTANCES).exists():
-        _read_instances(dataset, raw, content)
-    return content
+    found = panoptic.read_entries(dataset / PANOPTIC, lists, hint=_HINT, wrong=wrong)
+    return ((name, entry) for name, entry in found if name == wanted)
+
+
+def _bytes(entry: Any) -> bytes:
+    return json.dumps(entry, sort_keys=True).encode()
 
 
 def _read_categories(entries: list[Any], content: Content) -> None:
@@ -151,25 +189,24 @@ def _read_categories(entries: list[Any], content: Content) -> None:
             content.add("category", PANOPTIC, f"{count} classes are called {name!r}")
 
 
-def _read_images(entries: list[Any], content: Content) -> None:
-    names: set[str] = set()
-    for position, entry in enumerate(entries):
-        where = f"{PANOPTIC} images[{position}]"
-        if not _usable(entry, _IMAGE, where=where, content=content):
-            continue
-        image = Image.from_json(entry)
-        if image.id in content.images:
-            content.add("image-id", where, f"the id {image.id} is taken")
-            continue
-        if entry["file_name"] != f"{image.name}.png" or image.name in names:
-            taken = "is taken" if image.name in names else "is no name of a PNG in images/"
-            content.add("file-name", where, f"{entry['file_name']!r} {taken}")
-        names.add(image.name)
-        content.images[image.id] = Drawn(image)
+def _read_image(position: int, entry: Any, content: Content) -> None:
+    where = f"{PANOPTIC} images[{position}]"
+    if not _usable(entry, _IMAGE, where=where, content=content):
+        return
+    image = Image.from_json(entry)
+    if image.id in content.images:
+        content.add("image-id", where, f"the id {image.id} is taken")
+        return
+    if entry["file_name"] != f"{image.name}.png" or image.name in content.names:
+        taken = "is taken" if image.name in content.names else "is no name of a PNG in images/"
+        content.add("file-name", where, f"{entry['file_name']!r} {taken}")
+    brief = Brief(image.id, image.name, image.height, image.width)
+    content.images[image.id] = content.names[image.name] = brief
 
 
-def _read_annotations(entries: list[Any], content: Content) -> None:
+def _read_annotations(entries: Iterable[Any], content: Content) -> None:
     annotated: set[int] = set()
+    things = content.things
     for index, entry in enumerate(entries):
         where = f"{PANOPTIC} annotations[{index}]"
         if not _usable(entry, _ANNOTATION, where=where, content=content):
@@ -180,17 +217,22 @@ def _read_annotations(entries: list[Any], content: Content) -> None:
             content.add("annotation", where, f"image {number} {state}")
             continue
         annotated.add(number)
-        image = content.images[number].image
-        if entry["file_name"] != f"{image.name}.png":
-            content.add("file-name", where, f"{entry['file_name']!r} is not that of its image, {image.name}.png")
-        segments = tuple(_segments(entry["segments_info"], image.name, content))
-        content.images[number] = Drawn(
-            replace(image, segments=tuple(segment for _, segment in segments)),
-            annotation=index,
-            positions=tuple(position for position, _ in segments),
-        )
+        brief = content.images[number]
+        if entry["file_name"] != f"{brief.name}.png":
+            content.add("file-name", where, f"{entry['file_name']!r} is not that of its image, {brief.name}.png")
+        segments = tuple(_segments(entry["segments_info"], brief.name, content))
+        content.drawn.update(segment.category_id for _, segment in segments)
+        brief.findings = sum(segment.category_id in things for _, segment in segments)
+        drawn = Drawn(_image(brief, segments), index, tuple(position for position, _ in segments))
+        content.on_disk.put(drawn, number=number)
     for number in content.images.keys() - annotated:
-        content.add("annotation", f"{PANOPTIC} image {content.images[number].image.name}", "it has no annotation")
+        brief = content.images[number]
+        content.add("annotation", f"{PANOPTIC} image {brief.name}", "it has no annotation")
+        content.on_disk.put(Drawn(_image(brief)), number=number)
+
+
+def _image(brief: Brief, segments: Iterable[tuple[int, Segment]] = ()) -> Image:
+    return Image(brief.id, brief.name, brief.height, brief.width, tuple(segment for _, segment in segments))
 
 
 def _segments(entries: list[Any], name: str, content: Content) -> Iterator[tuple[int, Segment]]:
@@ -212,40 +254,48 @@ def _segments(entries: list[Any], name: str, content: Content) -> Iterator[tuple
         yield position, segment
 
 
-def _read_instances(dataset: Path, of_panoptic: Mapping[str, list[Any]], content: Content) -> None:
-    lists = ("images", "annotations", "categories")
-    raw: dict[str, list[Any]] = {name: [] for name in lists}
+def _read_instances(dataset: Path, content: Content, *, images: bytes, things: list[Any]) -> None:
+    """Read instances.json; `images` is the hash of the images of panoptic.json, `things` are its thing classes."""
     wrong = f"{dataset / INSTANCES} lacks the list images, annotations or categories."
+    lists = ("images", "annotations", "categories")
+    problems, digest, categories, seen, index = len(content.problems), sha256(), list[Any](), set[int](), -1
     try:
         for name, entry in panoptic.read_entries(dataset / INSTANCES, lists, hint=_HINT, wrong=wrong):
-            raw[name].append(entry)
+            if name == "images":
+                digest.update(_bytes(entry))
+            elif name == "categories":
+                categories.append(entry)
+            else:
+                index += 1
+                where = f"{INSTANCES} annotations[{index}]"
+                if _usable(entry, _INSTANCE, where=where, content=content):
+                    _add_instance(index, entry, where=where, seen=seen, content=content)
     except MammoprepError:
+        del content.problems[problems:]
+        content.instances = Shelf()
         content.add("files", INSTANCES, "it is no readable COCO file of instances")
         return
     content.has_instances = True
-    things = [entry for entry in of_panoptic["categories"] if isinstance(entry, dict) and entry.get("isthing")]
-    for name, listed in (("images", of_panoptic["images"]), ("categories", things)):
-        if raw[name] != listed:
-            mend = Edit(INSTANCES, (name,), listed)
-            content.problems.append(Problem("instances-lists", INSTANCES, f"{name} are not those of {PANOPTIC}", mend))
-    seen: set[int] = set()
-    for index, entry in enumerate(raw["annotations"]):
-        where = f"{INSTANCES} annotations[{index}]"
-        if _usable(entry, _INSTANCE, where=where, content=content):
-            _add_instance(index, entry, where=where, seen=seen, content=content)
+    if digest.digest() != images:
+        _add_list("images", [entry for _, entry in _of(dataset, "images")], content)
+    if categories != things:
+        _add_list("categories", things, content)
+
+
+def _add_list(name: str, listed: list[Any], content: Content) -> None:
+    mend = Edit(INSTANCES, (name,), listed)
+    content.problems.append(Problem("instances-lists", INSTANCES, f"{name} are not those of {PANOPTIC}", mend))
 
 
 def _add_instance(index: int, entry: Mapping[str, Any], *, where: str, seen: set[int], content: Content) -> None:
     if entry["id"] in seen:
         content.add("instance-id", where, f"the id {entry['id']} is taken")
     seen.add(entry["id"])
-    drawn = content.images.get(entry["image_id"])
-    if drawn is None or entry["category_id"] not in content.things:
-        what = "image_id" if drawn is None else "category_id"
-        content.add(
-            "instance-of", where, f"{what} {entry[what]} is {'not listed' if drawn is None else 'no thing class'}"
-        )
+    is_listed = entry["image_id"] in content.images
+    if not is_listed or entry["category_id"] not in content.things:
+        what = "category_id" if is_listed else "image_id"
+        content.add("instance-of", where, f"{what} {entry[what]} is {'no thing class' if is_listed else 'not listed'}")
         return
     x, y, width, height = entry["bbox"]
     made = Instance(index, entry["category_id"], entry["segmentation"], (x, y, width, height), entry["area"])
-    content.images[entry["image_id"]] = replace(drawn, instances=(*drawn.instances, made))
+    content.instances.put((entry["image_id"], made), number=entry["image_id"])

@@ -52,9 +52,7 @@ def _fold_problems(train: Sequence[int], val: Sequence[int], known: Collection[i
 def _leaks(
     train: Sequence[int], val: Sequence[int], content: Content, patients: Mapping[str, str], where: str
 ) -> Iterator[Problem]:
-    of = [
-        {patients.get(content.images[i].image.name, "") for i in side if i in content.images} for side in (train, val)
-    ]
+    of = [{patients.get(content.images[i].name, "") for i in side if i in content.images} for side in (train, val)]
     if both := (of[0] & of[1]) - {""}:
         yield Problem(
             "folds-patients", where, f"{len(both)} patients are on both sides; make them anew: mammoprep folds"

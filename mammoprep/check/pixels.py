@@ -77,6 +77,12 @@ def look(job: Job) -> Seen:
     return Seen(tuple(problems), digest.digest(), fingerprint(grey))
 
 
+def killed(job: Job) -> Seen:
+    """Say of an image that no worker of a cluster outlives it."""
+    what = "it killed every worker that read it or its map, most likely because memory ran out"
+    return Seen((Problem("image-png", f"images/{job.drawn.image.name}.png", what),))
+
+
 def _state(path: Path) -> str:
     return "it cannot be read as a PNG" if isfile(path) else "it is missing"
 

@@ -2,16 +2,20 @@
 
 import csv
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
 from mammoprep import panoptic
-from mammoprep.check.entries import Content, Drawn
+from mammoprep.check.entries import Brief, Content
 from mammoprep.check.rules import Edit, Problem
 from mammoprep.errors import MammoprepError
 from mammoprep.records import Stage
+from mammoprep.shelf import Shelf
 
 SKIPPED = ("source", "stage", "reason")
 MANIFEST = {
@@ -30,29 +34,44 @@ Row = Mapping[str, str]
 
 
 def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Give the columns and the rows of a CSV file; of a short row the missing cells are empty.
+    """Give the columns and the rows of a CSV file, as `Rows`; raises ValueError or OSError where it is none."""
+    rows = Rows(path)
+    return rows.columns(), list(rows)
 
-    Raises ValueError or OSError where it is none.
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a CSV file, read each time that they are gone through; of a short row the missing cells are empty.
+
+    Raises ValueError or OSError where it is no CSV file.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, restval="", strict=True)
-        try:
-            return list(reader.fieldnames or []), [{k: v for k, v in row.items() if k is not None} for row in reader]
-        except csv.Error as error:
-            raise ValueError(str(error)) from error
+
+    path: Path
+
+    def columns(self) -> list[str]:
+        """Read the header."""
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file, strict=True).fieldnames or [])
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        with self.path.open(newline="", encoding="utf-8") as file:
+            try:
+                for row in csv.DictReader(file, restval="", strict=True):
+                    yield {column: cell for column, cell in row.items() if column is not None}
+            except csv.Error as error:
+                raise ValueError(str(error)) from error
 
 
-def rows_of(
-    dataset: Path, name: str, columns: Sequence[str], *, rule: str
-) -> tuple[list[dict[str, str]] | None, list[Problem]]:
-    """Read a table that must have some columns; give None for rows, and say why, where it has not or is unreadable."""
+def rows_of(dataset: Path, name: str, columns: Sequence[str], *, rule: str) -> tuple[Rows | None, list[Problem]]:
+    """Open a table that must have some columns; give None, and say why, where it has not or is unreadable."""
     if not (dataset / name).is_file():
         return None, []  # which `files` says
+    rows = Rows(dataset / name)
     try:
-        found, rows = read_csv(dataset / name)
-    except (OSError, ValueError):
+        missing = [column for column in columns if column not in rows.columns()]
+        deque(rows, maxlen=0)  # to the end, so that nothing fails later
+    except (OSError, ValueError, csv.Error):
         return None, [Problem("files", name, "it cannot be read as CSV in UTF-8")]
-    missing = [column for column in columns if column not in found]
     if missing:
         return None, [Problem(rule, name, f"it has no column {', '.join(missing)}")]
     return rows, []
@@ -63,29 +82,32 @@ def files(dataset: Path, content: Content) -> Iterator[Problem]:
     for name in _FILES:
         if not (dataset / name).is_file():
             yield Problem("files", name, "it is missing")
-    names = {f"{drawn.image.name}.png" for drawn in content.images.values()}
     for folder in _FOLDERS:
         if not (dataset / folder).is_dir():
             yield Problem("files", f"{folder}/", "it is missing")
             continue
-        for path in sorted((dataset / folder).iterdir()):
-            if path.name not in names:
-                yield Problem("stray-file", f"{folder}/{path.name}", "panoptic.json does not name it")
+        with os.scandir(dataset / folder) as there:
+            strays = [entry.name for entry in there if not _is_named(entry.name, content)]
+        for name in sorted(strays):
+            yield Problem("stray-file", f"{folder}/{name}", "panoptic.json does not name it")
 
 
-def cases(rows: Sequence[Row], content: Content) -> Iterator[Problem]:
-    """Check the rows of cases.csv against the images."""
-    by_name = {drawn.image.name: drawn for drawn in content.images.values()}
-    counts = Counter(row["image_id"] for row in rows)
-    for name in by_name.keys() - counts.keys():
-        yield Problem("cases-rows", "cases.csv", f"image {name} has no row")
+def _is_named(file: str, content: Content) -> bool:
+    return file.endswith(".png") and file.removesuffix(".png") in content.names
+
+
+def cases(rows: Iterable[Row], content: Content) -> Iterator[Problem]:
+    """Check the rows of cases.csv against the images; `content` has counted them (`count_rows`)."""
+    for name, brief in content.names.items():
+        if not brief.rows:
+            yield Problem("cases-rows", "cases.csv", f"image {name} has no row")
     sources: set[str] = set()
     for index, row in enumerate(rows):
         where = f"cases.csv image {row['image_id']}"
-        drawn = by_name.get(row["image_id"])
-        if drawn is None or counts[row["image_id"]] > 1:
+        image = content.names.get(row["image_id"])
+        if image is None or image.rows > 1:
             yield Problem(
-                "cases-rows", where, "panoptic.json has no such image" if drawn is None else "it has two rows"
+                "cases-rows", where, "panoptic.json has no such image" if image is None else "it has two rows"
             )
             continue
         yield from _source_problems(row["source"], sources, where)
@@ -95,9 +117,24 @@ def cases(rows: Sequence[Row], content: Content) -> Iterator[Problem]:
         if wrong:
             yield Problem("cases-values", where, f"{wrong[0]} is {row[wrong[0]][:40]!r}")
         else:
-            yield from _coordinate_problems(row, drawn, where)
-            yield from _finding_problems(row, content.findings(drawn), index, where)
-    yield from _order_problems(rows, by_name)
+            yield from _coordinate_problems(row, image, where)
+            yield from _finding_problems(row, image.findings, index, where)
+    yield from _order_problems(rows, content.names)
+
+
+def count_rows(rows: Iterable[Row], content: Content) -> dict[str, str]:
+    """Note what cases.csv says of each image, and give the patient of each name that has one."""
+    patients: dict[str, str] = {}
+    kept: dict[str, str] = {}
+    for row in rows:
+        image = content.names.get(row["image_id"])
+        if image:
+            image.rows += 1
+            image.lesion_free |= row["lesion_free"] == "1"
+        if row["patient_id"]:
+            patient = kept.setdefault(row["patient_id"], row["patient_id"])
+            patients[image.name if image else row["image_id"]] = patient
+    return patients
 
 
 def _number(cell: str) -> float:
@@ -142,13 +179,13 @@ def _source_problems(source: str, seen: set[str], where: str) -> Iterator[Proble
     seen.add(source)
 
 
-def _coordinate_problems(row: Row, drawn: Drawn, where: str) -> Iterator[Problem]:
+def _coordinate_problems(row: Row, image: Brief, where: str) -> Iterator[Problem]:
     """Check that the stored image is no larger than what the crop leaves of the native one, at its scale.
 
     A crop's far edges stand nowhere: what is stored may be smaller. Without a crop it may be so by a rounding. A
     mirrored image runs from crop_x0 to the left.
     """
-    for side, axis, stored in (("height", "y", drawn.image.height), ("width", "x", drawn.image.width)):
+    for side, axis, stored in (("height", "y", image.height), ("width", "x", image.width)):
         native, crop, scale = int(row[f"native_{side}"]), int(row[f"crop_{axis}0"]), float(row[f"scale_{axis}"])
         left = ((native if scale > 0 else 0) - crop) * scale
         if stored > left + 0.5 + 1e-6 * abs(left) or crop > native:
@@ -164,17 +201,20 @@ def _finding_problems(row: Row, findings: int, index: int, where: str) -> Iterat
         yield Problem("lesion-free", where, f"lesion_free is 1, panoptic.json has {findings} findings")
 
 
-def _order_problems(rows: Sequence[Row], by_name: Mapping[str, Drawn]) -> Iterator[Problem]:
-    placed = [(row["source"], by_name[row["image_id"]].image) for row in rows if row["image_id"] in by_name]
-    placed.sort(key=lambda item: item[0])
-    for (_, before), (_, image) in zip(placed, placed[1:], strict=False):
-        if image.id < before.id:
-            what = f"image {image.name} has the id {image.id}, {before.name} before it {before.id}"
-            yield Problem("image-order", "panoptic.json", what)
+def _order_problems(rows: Iterable[Row], names: Mapping[str, Brief]) -> Iterator[Problem]:
+    placed = Shelf[tuple[int, str]]()
+    for row in rows:
+        if image := names.get(row["image_id"]):
+            placed.put((image.id, image.name), text=row["source"])
+    for (earlier, before), (number, name) in pairwise(placed):
+        if number < earlier:
+            yield Problem(
+                "image-order", "panoptic.json", f"image {name} has the id {number}, {before} before it {earlier}"
+            )
             return
 
 
-def skipped(rows: Sequence[Row]) -> Iterator[Problem]:
+def skipped(rows: Iterable[Row]) -> Iterator[Problem]:
     """Check the rows of skipped.csv."""
     for number, row in enumerate(rows, start=2):
         if row["stage"] not in get_args(Stage):
@@ -206,14 +246,8 @@ def read_manifest(dataset: Path) -> tuple[Mapping[str, Any], list[Problem]]:
 
 def manifest(found: Mapping[str, Any], content: Content, patients: int | None) -> Iterator[Problem]:
     """Check the counts and the hashes of manifest.json; `patients` None is not known."""
-    names = {category.id: category.name for category in content.categories if category.isthing}
-    drawn = Counter(
-        names[segment.category_id]
-        for each in content.images.values()
-        for segment in each.image.segments
-        if segment.category_id in names
-    )
-    there = {"images": len(content.images), "patients": patients, "findings": {n: drawn[n] for n in names.values()}}
+    findings = {category.name: content.drawn[category.id] for category in content.categories if category.isthing}
+    there = {"images": len(content.images), "patients": patients, "findings": findings}
     for key, value in there.items():
         if value is not None and found["counts"].get(key) != value:
             yield Problem("manifest", "manifest.json", f"counts.{key} is {found['counts'].get(key)}, there are {value}")

@@ -23,6 +23,7 @@ def check(
         list[str] | None, typer.Option(metavar="RULE", help="Do not count this rule's problems. May be repeated.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Images at a time. Default: the number of cores.")] = None,
+    cluster: console.Cluster = None,
     json: console.Json = False,
 ) -> int:
     """Check a DATASET against every rule of its format, and for images that are there twice.
@@ -35,9 +36,8 @@ def check(
     from mammoprep.parallel import Workers
 
     with console.progress("Checking") as move:
-        report = rules.check(
-            dataset, ignore=ignore or (), fix=fix, workers=Workers(workers or cpu_count()), on_progress=move
-        )
+        how = Workers(workers or cpu_count(), cluster)
+        report = rules.check(dataset, ignore=ignore or (), fix=fix, workers=how, on_progress=move)
     if json:
         console.print_json(report.to_json())
     else:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,6 +59,7 @@ def predict(
     verify: Annotated[bool, typer.Option("--verify", help=console.VERIFY_HELP)] = False,
     pseudonymise: pseudonyms.Pseudonymise = None,
     key: pseudonyms.Key = None,
+    cluster: console.Cluster = None,
     json: console.Json = False,
 ) -> None:
     """Write panoptic maps, instances with scores, semantic maps and heat maps.
@@ -72,27 +74,21 @@ def predict(
     from mammoprep_model import checkpoint, inference, predictions
 
     existing = console.existing(resume=resume, overwrite=overwrite)
+    source = source.resolve() if cluster else source  # whose workers stand in other folders
     saved = checkpoint.read_run(run)
     with _names(source, out, pseudonymise, key) as names:
         pictures, files = _pictures(source, config=saved, native=native or dicom_seg, names=names)
         segs = _Segs(run, source, files, config=saved) if dicom_seg else None
         config = replace(saved, device=str(checkpoint.pick_device(device)))
-        options = inference.Options(
-            batch_size=batch_size,
-            existing=existing,
-            tiles=tiles,
-            flip=flip,
-            verify=verify,
-            facts=_facts(run, source, native=native, dicom_seg=dicom_seg),
-            on_estimate=(lambda seconds: _note_time(seconds, len(pictures))) if config.device == "cpu" else None,
-            also=segs,
-        )
+        facts = _facts(run, source, native=native, dicom_seg=dicom_seg)
+        options = inference.Options(batch_size, existing, tiles, flip, verify=verify, facts=facts, also=segs)
         if resume and predictions.is_complete(out, pictures, header=options.header(config), verify=verify):
             console.note(f"{out} was complete already.")
         else:
             panoptic.check_free(out, existing=existing)
             places = parse_weights(weights or [], saved.preset.model.parts)
-            _run(*checkpoint.load(run, weights=places, device=device), pictures, out=out, options=options)
+            _note_scale(tiles, config=saved)
+            _run(_network(run, places, device=device, cluster=cluster), pictures, out=out, options=options)
     _report(out, images=len(pictures), segs=segs, json=json)
 
 
@@ -107,16 +103,30 @@ def _report(out: Path, *, images: int, segs: "_Segs | None", json: bool) -> None
         console.stdout().print(text, soft_wrap=True)
 
 
-def _run(
-    network: "Segmenter", config: "RunConfig", pictures: "list[Picture]", *, out: Path, options: "Options"
-) -> None:
+def _network(run: Path, weights: Mapping[str, str], *, device: str, cluster: str | None) -> Callable[..., None]:
+    """Load the network, or describe it to the workers of a cluster; give what predicts with it."""
+    from mammoprep_model import checkpoint, inference
+    from mammoprep_model import cluster as far
+
+    if cluster:
+        return partial(far.predict, far.remote(run, weights=weights, device=device), address=cluster)
+    network, config = checkpoint.load(run, weights=weights, device=device)
+
+    def predict(pictures: "list[Picture]", *, out: Path, options: "Options") -> None:
+        if config.device == "cpu":
+            options = replace(options, on_estimate=lambda seconds: _note_time(seconds, len(pictures)))
+        inference.predict(network, pictures, out=out, config=config, options=options)
+
+    return predict
+
+
+def _run(predict: Callable[..., None], pictures: "list[Picture]", *, out: Path, options: "Options") -> None:
     """Predict, and show how far it is."""
     from mammoprep_model import inference
 
-    _note_scale(options.tiles, config=config)
     try:
         with console.progress("predict") as move, inference.enough_memory():
-            inference.predict(network, pictures, out=out, config=config, options=replace(options, on_progress=move))
+            predict(pictures, out=out, options=replace(options, on_progress=move))
     except KeyboardInterrupt:
         console.note("Stopped. What is done is kept; the same command with --resume goes on from here.")
         raise
@@ -217,7 +227,7 @@ def _pictures(
     named = dict(sorted(zip(called, files, strict=True))) if names else dict(zip(called, files, strict=True))
     sizes = (None if native else _stored_size, _stored_size)
     listed = [
-        data.Picture(number, name, _reader(path), *sizes, mark=_mark(path))
+        data.Picture(number, name, partial(_read_loose, path), *sizes, mark=_mark(path))
         for number, (name, path) in enumerate(named.items(), start=1)
     ]
     return listed, named
@@ -275,10 +285,6 @@ def _mark(path: Path) -> str:
     """Tell a file from another one of its name, and from itself when it was changed, without giving it away."""
     facts = path.stat()
     return sha256(f"{path.absolute()} {facts.st_size} {facts.st_mtime_ns}".encode(errors="surrogateescape")).hexdigest()
-
-
-def _reader(path: Path) -> Callable[[], Any]:
-    return lambda: _read_loose(path)
 
 
 def _read_loose(path: Path) -> Any:

@@ -1,14 +1,15 @@
 """A raw folder to a DATASET: parallel, resumable, whole or not at all."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mammoprep import panoptic, pixels, tables
+from mammoprep import panoptic, parallel, pixels, tables
 from mammoprep.convert import dataset, review, summary, workers
 from mammoprep.convert.case import Case, Job, no_class
 from mammoprep.convert.options import Options, Work
@@ -17,12 +18,8 @@ from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
 from mammoprep.panoptic import Journal
 from mammoprep.pixels import PixelError, label_map, mask_file
 from mammoprep.records import Classes, Finding, LabelMap, MaskFile, Reader, Record, Skipped
+from mammoprep.shelf import Again, Shelf
 
-_DECISIVE = (
-    *("mammoprep", "imagecodecs", "numpy", "opencv-python-headless", "pillow", "pycocotools", "pydicom"),
-    *("scikit-image", "scipy", "shapely"),
-)
-"""Packages of which another version may give other bytes."""
 _WORK = Work()
 
 
@@ -48,7 +45,9 @@ def convert(reader: Reader, root: Path, *, out: Path, options: Options, work: Wo
         job = Job(root, folder, replace(options, review=None), categories)
         _make_cases(records, job, journal=journal, work=work)
         cases = _cases(journal)
-        skipped += [item for case in cases for item in case.skipped]
+        for case in cases:
+            for item in case.skipped:
+                _list(item, skipped)
         counts = summary.of_cases(cases, categories=categories, skipped=skipped, recipe=options.recipe)
         if not counts.images:
             raise MammoprepError(_nothing_done(root, counts))
@@ -67,21 +66,26 @@ def preview(reader: Reader, root: Path, *, options: Options) -> Summary:
     if options.review:
         review.check(options.review, header)
     records, skipped, classes = _read_tables(reader, root, options)
-    present = []
+    present = _present(islice(records, options.limit), root, options, skipped)
+    return summary.of_records(present, classes=classes, skipped=skipped, recipe=options.recipe)
+
+
+def _present(records: Iterable[Record], root: Path, options: Options, skipped: Shelf[Skipped]) -> Iterator[Record]:
+    """Yield the records whose file is there, with the findings that can be used; list the rest."""
     for record in records:
         try:
             pixels.locate(root, record.source)
         except PixelError as error:
-            skipped.append(Skipped(record.shown, "image", str(error)))
+            _list(Skipped(record.shown, "image", str(error)), skipped)
+            continue
+        items = [item for finding in record.findings for item in _promised(finding, root, options)]
+        for item in items:
+            if isinstance(item, Skipped):
+                _list(item, skipped)
+        if record.findings and not items and not record.lesion_free:
+            _list(Skipped(record.shown, "selection", mask_file.EMPTY), skipped)
         else:
-            items = [item for finding in record.findings for item in _promised(finding, root, options)]
-            skipped += [item for item in items if isinstance(item, Skipped)]
-            if record.findings and not items and not record.lesion_free:
-                skipped.append(Skipped(record.shown, "selection", mask_file.EMPTY))
-            else:
-                findings = tuple(item for item in items if isinstance(item, Finding))
-                present.append(replace(record, findings=findings))
-    return summary.of_records(present, classes=classes, skipped=skipped, recipe=options.recipe)
+            yield replace(record, findings=tuple(item for item in items if isinstance(item, Finding)))
 
 
 def _promised(finding: Finding, root: Path, options: Options) -> Iterator[Finding | Skipped]:
@@ -128,7 +132,7 @@ def _header(reader: Reader, root: Path, options: Options) -> dict[str, Any]:
         "dataset": reader.name,
         "options": options.to_json() | ({"key": reader.key} if reader.key else {}),
         "labels": options.labels,
-        "versions": {package: version(package) for package in _DECISIVE},
+        "versions": {package: version(package) for package in parallel.DECISIVE},
         "seed": 0,  # nothing is drawn at random
         "inputs": inputs,
     }
@@ -159,51 +163,71 @@ def _verify(folder: Path) -> None:
         )
 
 
-def _read_tables(reader: Reader, root: Path, options: Options) -> tuple[list[Record], list[Skipped], tuple[str, ...]]:
+def _read_tables(reader: Reader, root: Path, options: Options) -> tuple[Shelf[Record], Shelf[Skipped], tuple[str, ...]]:
     """Give the records in the order of their numbers, what belongs to none, and the classes."""
-    records, skipped, classes = [], [], reader.labels[options.labels]
+    records, skipped, names = Shelf[Record](), Shelf[Skipped](), Shelf[None](one_each=True)
+    classes = reader.labels[options.labels]
     for item in reader.read(root, labels=options.labels, **options.reader):
         if isinstance(item, Record):
-            records.append(item)
+            records.put(item, number=item.number, text=item.shown)  # the order of names would tell of them
+            names.put(None, text=item.image_id)
         elif isinstance(item, Classes):
             classes = item.names
         else:
-            skipped.append(item)
-    if len({record.image_id for record in records}) < len(records):
+            _list(item, skipped)
+    if len(names) < len(records):
         raise MammoprepError(f"{root}: its tables give one image_id to two files. Correct them.")
-    records.sort(key=lambda record: (record.number, record.shown))  # the order of names would tell of them
-    records = records[: options.limit]
     if options.review:
-        records, rejected = review.apply(options.review, records)
-        skipped += rejected
+        kept, rejected = review.apply(options.review, list(islice(records, options.limit)))
+        records = Shelf[Record]()
+        for record in kept:
+            records.put(record, number=record.number, text=record.shown)
+        for item in rejected:
+            _list(item, skipped)
     return records, skipped, classes
 
 
-def _make_cases(records: list[Record], job: Job, *, journal: Journal, work: Work) -> None:
+def _list(item: Skipped, skipped: Shelf[Skipped]) -> None:
+    """Put what is left out where skipped.csv has it."""
+    skipped.put(item, text=f"{item.source}\0{item.stage}\0{item.reason}")
+
+
+def _numbered(records: Shelf[Record], *, limit: int | None, done: Collection[int]) -> Iterator[tuple[int, Record]]:
+    """Yield the records that are not done, each with its number."""
+    for place, record in enumerate(islice(records, limit), start=1):
+        number = record.number or place
+        if number not in done:
+            yield number, record
+
+
+def _make_cases(records: Shelf[Record], job: Job, *, journal: Journal, work: Work) -> None:
     """Convert what the journal does not hold yet."""
     for folder in ("images", "panoptic"):
         (job.out / folder).mkdir(exist_ok=True)
     done = {case.number for case in _cases(journal) if _is_written(case, job.out, verify=work.verify)}
-    numbered = [(record.number or place, record) for place, record in enumerate(records, start=1)]
-    tasks = [(number, record) for number, record in numbered if number not in done]
+    tasks = Again(lambda: _numbered(records, limit=job.options.limit, done=done))
     if work.existing == "resume":
-        _clear([record for _, record in tasks], job.out)
-    count = min(work.workers or workers.count(len(tasks)), max(1, len(tasks)))
+        _clear((record for _, record in tasks), job.out)
+    total = min(len(records), job.options.limit or len(records))
+    left = max(1, total - len(done))
+    count = min(work.workers or workers.count(left), left)
     report = work.on_progress or (lambda done, total: None)
-    report(len(done), len(records))
+    report(len(done), total)
     if work.cluster:  # whose workers stand in other folders
         job = replace(job, root=job.root.resolve())
     made = workers.make_all(tasks, job=job, workers=count, cluster=work.cluster, on_note=work.on_note)
     with closing(made) as cases:
         for finished, case in enumerate(cases, start=len(done) + 1):
             journal.append(case.to_json())
-            report(finished, len(records))
+            report(finished, total)
 
 
-def _cases(journal: Journal) -> list[Case]:
+def _cases(journal: Journal) -> Shelf[Case]:
     """Read the cases in the order of their numbers; of one that was made twice, the last."""
-    cases = {entry["number"]: Case.from_json(entry) for entry in journal.entries()}
-    return [cases[number] for number in sorted(cases)]
+    cases = Shelf[Case](one_each=True)
+    for entry in journal.entries():
+        cases.put(Case.from_json(entry), number=entry["number"])
+    return cases
 
 
 def _is_written(case: Case, out: Path, *, verify: bool) -> bool:
@@ -220,7 +244,7 @@ def _is_written(case: Case, out: Path, *, verify: bool) -> bool:
     )
 
 
-def _clear(records: list[Record], out: Path) -> None:
+def _clear(records: Iterable[Record], out: Path) -> None:
     """Delete what a killed run may have left of images that are to be made: not all of them can be made now."""
     for record in records:
         for path in _files(record.image_id, out):

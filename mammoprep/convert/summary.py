@@ -46,26 +46,39 @@ class Summary:
 
 
 def of_cases(
-    cases: Sequence[Case], *, categories: Sequence[Category], skipped: Iterable[Skipped], recipe: Recipe | Learned
+    cases: Iterable[Case], *, categories: Sequence[Category], skipped: Iterable[Skipped], recipe: Recipe | Learned
 ) -> Summary:
-    """Count what was converted."""
+    """Count what was converted; no more than a case is in memory, and who the patients are."""
     names = {category.id: category.name for category in categories if category.isthing}
-    segments = [segment for case in cases if case.image for segment in case.image.segments]
-    found = Counter(names[segment.category_id] for segment in segments if segment.category_id in names)
-    boxed = [segment.extra["pseudo_mask"] for segment in segments if "pseudo_mask" in segment.extra]
-    files = [segment.extra["mask_file"] for segment in segments if "mask_file" in segment.extra]
+    counted: dict[str, Counter[str]] = {kind: Counter() for kind in ("found", "boxed", "files", "attributes")}
+    images, fallbacks, residual, patients = 0, 0, 0.0, set[Any]()
+    for case in cases:
+        if not case.image:
+            continue
+        images += 1
+        patients.add(case.row["patient_id"])
+        counted["attributes"].update(_attributes(case))
+        for segment in case.image.segments:
+            if segment.category_id in names:
+                counted["found"][names[segment.category_id]] += 1
+            if boxed := segment.extra.get("pseudo_mask"):
+                counted["boxed"][boxed["method"]] += 1
+                fallbacks += boxed["fallback"]
+            if file := segment.extra.get("mask_file"):
+                counted["files"][_fitted(file)] += 1
+                residual = max(residual, file["residual"])
     return Summary(
-        images=sum(case.image is not None for case in cases),
-        patients=len({case.row["patient_id"] for case in cases if case.image}),
-        findings={name: found[name] for name in names.values()},
-        pseudo_masks=_sorted(Counter(how["method"] for how in boxed)),
-        fallbacks=sum(how["fallback"] for how in boxed),
-        mask_files=_sorted(Counter(_fitted(how) for how in files)),
-        residual=max((how["residual"] for how in files), default=0.0),
-        recipe=_name(recipe) if boxed else "",
-        recipe_dice=DICE.get(recipe) if boxed else None,
+        images=images,
+        patients=len(patients),
+        findings={name: counted["found"][name] for name in names.values()},
+        pseudo_masks=_sorted(counted["boxed"]),
+        fallbacks=fallbacks,
+        mask_files=_sorted(counted["files"]),
+        residual=residual,
+        recipe=_name(recipe) if counted["boxed"] else "",
+        recipe_dice=DICE.get(recipe) if counted["boxed"] else None,
         skipped=_reasons(skipped),
-        attributes=_sorted(Counter(_attributes(cases))),
+        attributes=_sorted(counted["attributes"]),
     )
 
 
@@ -73,20 +86,24 @@ def _fitted(how: Mapping[str, Any]) -> str:
     return "of the image's size" if how["scale_x"] == how["scale_y"] == 1 else "brought to the image's size"
 
 
-def _attributes(cases: Sequence[Case]) -> Iterator[str]:
-    for case in cases:
-        yield from (name for name in str(case.row.get("attributes", "")).split("; ") if name)
+def _attributes(case: Case) -> Iterator[str]:
+    yield from (name for name in str(case.row.get("attributes", "")).split("; ") if name)
 
 
 def of_records(
-    records: Sequence[Record], *, classes: Sequence[str], skipped: Iterable[Skipped], recipe: Recipe | Learned
+    records: Iterable[Record], *, classes: Sequence[str], skipped: Iterable[Skipped], recipe: Recipe | Learned
 ) -> Summary:
     """Count what the tables promise."""
-    found = Counter(finding.label for record in records for finding in record.findings)
-    boxed = any(isinstance(finding.shape, Box) for record in records for finding in record.findings)
+    found: Counter[str | None] = Counter()
+    images, boxed, patients = 0, False, set[str]()
+    for record in records:
+        images += 1
+        patients.add(record.patient_id)
+        found.update(finding.label for finding in record.findings)
+        boxed = boxed or any(isinstance(finding.shape, Box) for finding in record.findings)
     return Summary(
-        images=len(records),
-        patients=len({record.patient_id for record in records}),
+        images=images,
+        patients=len(patients),
         findings={name: found[name] for name in classes},
         recipe=_name(recipe) if boxed else "",
         recipe_dice=DICE.get(recipe) if boxed else None,

@@ -4,10 +4,10 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -20,13 +20,15 @@ from mammoprep import parallel
 from mammoprep.convert import case
 from mammoprep.convert.case import Case, Job
 from mammoprep.errors import MammoprepError
-from mammoprep.records import Record
+from mammoprep.records import Record, Skipped
 
 WORKER_BYTES = 400 * 2**20
 """Memory that a worker may need at its peak. 3518 x 2800 pixels take 203 MiB, most of them for what is imported
 (examples/benchmarks/convert.py); the largest digitised films have twice the pixels."""
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """A container's own limit (cgroup v2), which psutil does not see: bytes, or `max` for none."""
+KILLED = "it killed every worker that took it, most likely because memory ran out"
+"""Why an image is left out that no worker of a cluster outlives."""
 LEAST_IMAGES = 8
 """Images below which another worker takes longer to start than it saves."""
 _LOOK_S = 0.5
@@ -69,7 +71,7 @@ def stopping() -> Iterator[None]:
 
 
 def make_all(
-    tasks: Sequence[tuple[int, Record]],
+    tasks: Iterable[tuple[int, Record]],
     *,
     job: Job,
     workers: int,
@@ -78,12 +80,12 @@ def make_all(
 ) -> Generator[Case]:
     """Yield the Case of each numbered record as it is done, in any order.
 
-    Where a worker process is killed, the rest is tried once more by half as many. Raises MammoprepError where one of
-    those is killed too, or where the raw folder is gone.
+    Where a worker process is killed, `tasks` is gone through again, and the rest tried once more by half as many.
+    Raises MammoprepError where one of those is killed too, or where the raw folder is gone.
     """
     if cluster:
-        with parallel.on_cluster(cluster):
-            yield from joblib.Parallel(n_jobs=-1, return_as="generator_unordered")(_calls(tasks, job))
+        work = partial(_make, job=job)
+        yield from parallel.on_cluster(work, tasks, address=cluster, in_order=False, killed=_left_out)
         return
     if workers == 1:
         with threadpool_limits(1):  # on a busy machine two threads of BLAS wait for each other
@@ -99,7 +101,7 @@ def make_all(
         workers = max(1, workers // 2)
         if on_note:
             on_note(f"{_KILLED} Going on with {workers}.")
-        rest = [task for task in tasks if task[0] not in done]
+        rest = (task for task in tasks if task[0] not in done)
         try:
             yield from _in_processes(_calls(rest, job, parent=os.getpid()), workers=workers)
         except BrokenProcessPool as error:
@@ -151,6 +153,15 @@ def _end_with(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _make(task: tuple[int, Record], *, job: Job) -> Case:
+    return make_one(case.make, task[1], number=task[0], job=job)
+
+
+def _left_out(task: tuple[int, Record]) -> Case:
+    """List an image that no worker of a cluster outlives; --resume tries it again."""
+    return Case(task[0], (Skipped(task[1].shown, "image", KILLED),))
 
 
 def _holds_something(folder: Path) -> bool:

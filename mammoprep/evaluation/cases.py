@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from math import nan
 
-from mammoprep.evaluation.column import spilling
 from mammoprep.evaluation.detections import Instance
 from mammoprep.panoptic import Image, Rle, Segment
+from mammoprep.shelf import spilling
 
 TRUTH, PREDICTED = 0, 1
 """The two sides."""

@@ -1,16 +1,14 @@
 """Rows of numbers on disk that are read a block at a time, as an array would be: memory does not grow with them."""
 
-import sqlite3
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from tempfile import SpooledTemporaryFile, gettempdir
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from mammoprep.errors import MammoprepError
+from mammoprep.shelf import spilling
 
 BLOCK = 4096
 """Rows that are looked at at a time."""
@@ -64,17 +62,6 @@ class Column:
         self._file.seek(rows.start * self._size)
         content = self._file.read((rows.stop - rows.start) * self._size)
         return np.frombuffer(content, self.dtype).reshape(-1, *self._row)
-
-
-@contextmanager
-def spilling() -> Iterator[None]:
-    """Turn a full disk, where temporary files lie, into the line that the user reads."""
-    try:
-        yield
-    except (OSError, sqlite3.OperationalError) as error:
-        raise MammoprepError(
-            f"A temporary file in {gettempdir()} could not be written: {error}. Free space, or set TMPDIR to a folder."
-        ) from error
 
 
 Rows = Column | NDArray[Any]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,8 @@ def tally(
         dataset, predictions = dataset.resolve(), predictions.resolve()
     content, cases = inputs.load(dataset, predictions, image_ids=image_ids, missing_as_empty=missing_as_empty)
     work = partial(_tally_cases, content, missing_as_empty=missing_as_empty)
-    done = parallel.each(work, _chunks(islice(cases, skip, None)), workers=workers)
+    chunks = parallel.batched(islice(cases, skip, None), CHUNK)
+    done = parallel.each(work, chunks, workers=workers, killed=_refuse_killer)
     images = (image for some in _reported(done, (skip, len(cases)), on_progress) for image in some)
     return Tally(content.dataset.categories, content.not_given, tuple(images) if keep else images)
 
@@ -99,11 +101,8 @@ def _reported(
         yield some
 
 
-def _chunks(cases: Iterable[Case]) -> Iterator[list[Case]]:
-    """Yield some cases at a time."""
-    rest = iter(cases)
-    while some := list(islice(rest, CHUNK)):
-        yield some
+def _refuse_killer(cases: Sequence[Case]) -> NoReturn:
+    raise parallel.killer(f"One of the images from {cases[0].truth.name} to {cases[-1].truth.name}")
 
 
 def _tally_cases(content: Inputs, cases: Sequence[Case], *, missing_as_empty: bool) -> list[ImageTally]:

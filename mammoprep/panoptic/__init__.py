@@ -56,7 +56,7 @@ from mammoprep.panoptic.png import (
 )
 from mammoprep.panoptic.review import REVIEW, Mark, Review, identity_of, load_review
 from mammoprep.panoptic.rle import Mask, Rle, decode_rle, encode_crop, encode_rle, mask_box, run_lengths
-from mammoprep.panoptic.stream import read_entries
+from mammoprep.panoptic.stream import read_entries, write_entries
 from mammoprep.panoptic.sums import SUMS, read_sums, reread, write_sums, wrong_files
 
 __all__ = [
@@ -125,6 +125,7 @@ __all__ = [
     "tidy",
     "write_bytes",
     "write_classes",
+    "write_entries",
     "write_ids",
     "write_json",
     "write_panoptic",

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mammoprep.errors import MammoprepError, MissingFileError
-from mammoprep.panoptic.folder import read_json, write_json
+from mammoprep.panoptic.folder import read_json
 from mammoprep.panoptic.png import Ids, read_ids
-from mammoprep.panoptic.stream import read_entries
+from mammoprep.panoptic.stream import read_entries, write_entries
 
 FORMAT = 1
 """The version of a DATASET's layout, which manifest.json names."""
@@ -157,18 +157,18 @@ def make_categories(things: Sequence[str], stuff: Sequence[str] = STUFF) -> tupl
 
 
 def write_panoptic(root: Path, *, categories: Sequence[Category], images: Iterable[Image]) -> None:
-    """Write panoptic.json."""
-    listed = list(images)
-    annotations = [
+    """Write panoptic.json; images that can be gone through twice are held in memory one at a time."""
+    listed = list(images) if isinstance(images, Iterator) else images
+    annotations = (
         {"file_name": f"{image.name}.png", "image_id": image.id, "segments_info": [s.to_json() for s in image.segments]}
         for image in listed
-    ]
-    write_json(
+    )
+    write_entries(
         root / "panoptic.json",
         {
-            "images": [image.to_json() for image in listed],
+            "images": (image.to_json() for image in listed),
             "annotations": annotations,
-            "categories": [category.to_json() for category in categories],
+            "categories": (category.to_json() for category in categories),
         },
     )
 

@@ -1,16 +1,38 @@
 """A JSON file entry by entry: of lists that grow with the data set no more than one entry is in memory."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from mammoprep import strict_json
 from mammoprep.errors import MammoprepError, MissingFileError
+from mammoprep.panoptic.folder import replacing
 
 BLOCK = 2**18
 """Characters that are read at a time."""
 _SPACE = " \t\n\r"
+
+
+def write_entries(path: Path, lists: Mapping[str, Iterable[Any]]) -> None:
+    """Write a JSON object of lists, the bytes of `write_json`; a list under "" alone is the whole file.
+
+    The file is written whole or not at all.
+    """
+    with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(_pieces(lists))
+
+
+def _pieces(lists: Mapping[str, Iterable[Any]]) -> Iterator[str]:
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    is_object, before = "" not in lists, "{"
+    for key, entries in lists.items():
+        yield f"{before}{encode(key)}: [" if is_object else "["
+        for place, entry in enumerate(entries):
+            yield f"{', ' if place else ''}{encode(entry)}"
+        yield "]"
+        before = ", "
+    yield "}\n" if is_object else "\n"
 
 
 def read_entries(path: Path, lists: Sequence[str] = (), *, hint: str, wrong: str) -> Iterator[tuple[str, Any]]:

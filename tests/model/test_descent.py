@@ -137,7 +137,7 @@ def test_memory_that_lacks_elsewhere_in_training_is_one_line_too(
     def lacking(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(trainer.inference._Runner, "_run", lacking)
+    monkeypatch.setattr(trainer.inference.Runner, "_run", lacking)
     with pytest.raises(MammoprepError, match="Out of memory with 1 image at a time: peak.*Lower train.crop"):
         trainer.train(dataset, out=tmp_path / "run", preset=small_preset, session=Session(device="cpu"))
     assert (tmp_path / "run" / "state.pt").is_file()
