@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mammoprep_model.checkpoint import RunConfig
     from mammoprep_model.data import Picture
     from mammoprep_model.inference import Options
-    from mammoprep_model.segmenter import Segmenter
 
 LONG_SIDE = 1024
 """Loose files are predicted at this long side in pixels, as `mammoprep convert` stores them by default."""
