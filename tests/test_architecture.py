@@ -17,7 +17,18 @@ PACKAGES = ("mammoprep", "mammoprep_model")
 
 FLOORS = (
     ("errors", "records", "strict_json"),
-    ("exports", "pixels", "outlines", "pseudo_mask", "anatomy", "panoptic", "tables", "parallel", "shelf", "pseudonyms"),
+    (
+        "exports",
+        "pixels",
+        "outlines",
+        "pseudo_mask",
+        "anatomy",
+        "panoptic",
+        "tables",
+        "parallel",
+        "shelf",
+        "pseudonyms",
+    ),
     ("readers", "convert", "folds", "check", "inventory", "gallery", "evaluation", "phantom", "targets"),
     ("cli",),
 )

@@ -39,6 +39,7 @@ def started(folder, *, nanny=False):
     place, logs = folder / "scheduler.json", (folder / "cluster.log").open("wb")
     environment = os.environ | {
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0" if nanny else "3",
+        "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
         "PYTHONPATH": os.pathsep.join([str(Path(parallel.__file__).parents[1]), str(Path(__file__).parent)]),
     }
     where = ("--scheduler-file", str(place), "--no-dashboard")

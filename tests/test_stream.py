@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mammoprep.errors import MammoprepError, MissingFileError
-from mammoprep.panoptic import read_entries, stream
+from mammoprep.panoptic import read_entries, stream, write_entries, write_json
 from mammoprep.panoptic.stream import BLOCK
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -85,3 +85,25 @@ def test_half_a_surrogate_pair_is_seen_wherever_a_block_ends(tmp_path, gap):
     path.write_text('["' + "x" * (gap - 2) + '", "\\ud800"]')
     with pytest.raises(MammoprepError, match="no Unicode"):
         list(read_entries(path, hint="", wrong=""))
+
+
+@given(st.lists(VALUES), st.dictionaries(st.text(), st.lists(VALUES), max_size=3))
+def test_lists_are_written_to_the_bytes_of_the_whole(tmp_path_factory, values, lists):
+    root = tmp_path_factory.mktemp("json")
+    lists.pop("", None)
+    for content, streamed in ((values, {"": iter(values)}), (lists, {key: iter(each) for key, each in lists.items()})):
+        if streamed:
+            write_json(root / "whole.json", content)
+            write_entries(root / "streamed.json", streamed)
+            assert (root / "streamed.json").read_bytes() == (root / "whole.json").read_bytes()
+
+
+def test_list_that_fails_leaves_the_old_file(tmp_path):
+    def broken():
+        yield 1
+        yield float("nan")
+
+    (tmp_path / "a.json").write_text("old")
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_entries(tmp_path / "a.json", {"a": broken()})
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "old")]
