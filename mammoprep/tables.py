@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from mammoprep.records import Skipped
 MOST_BYTES, MOST_ROWS, MOST_CELLS = 2**28, 2**20, 2 * 10**7
 """What a workbook may hold once it is unpacked, blank rows and cells among them; Excel's own have so many rows."""
 _BIFF = b"\xd0\xcf\x11\xe0"  # an OLE2 file, which holds the XLS of Excel 5 to 2003
+_SHORT = 16
+"""Characters below which a cell is likely to repeat; ids are longer."""
 _Key = TypeVar("_Key", bound=Hashable)
 _Line = tuple[int, list[str]]
 """A line number as a person sees it, from 1, and the cells of the row that begins there."""
@@ -191,11 +194,16 @@ def _text_lines(path: Path, data: bytes, *, columns: Sequence[str]) -> list[_Lin
             mark: sum(_place(found, column) is not None for column in columns) for mark, found in header_of.items()
         }
         delimiter = max(known, key=lambda mark: known[mark])
-        lines = [(line, [cell.strip() for cell in cells]) for line, cells in _parse(text, delimiter)]
+        lines = [(line, [_once(cell.strip()) for cell in cells]) for line, cells in _parse(text, delimiter)]
     except csv.Error as error:
         raise MammoprepError(f"{path} cannot be read as CSV ({error}). Is a quotation mark left open?") from error
     # Where the semicolon parts the cells, the comma is the decimal point.
     return [(line, [_with_point(cell) for cell in cells]) for line, cells in lines] if delimiter == ";" else lines
+
+
+def _once(cell: str) -> str:
+    """Keep a short cell once: most columns repeat a few words, and of a million rows each copy takes 60 bytes."""
+    return sys.intern(cell) if len(cell) < _SHORT else cell
 
 
 def _decode(data: bytes) -> str:

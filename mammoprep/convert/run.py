@@ -178,7 +178,7 @@ def _read_tables(reader: Reader, root: Path, options: Options) -> tuple[Shelf[Re
     if len(names) < len(records):
         raise MammoprepError(f"{root}: its tables give one image_id to two files. Correct them.")
     if options.review:
-        kept, rejected = review.apply(options.review, list(islice(records, options.limit)))
+        kept, rejected = review.apply(options.review, islice(records, options.limit))
         records = Shelf[Record]()
         for record in kept:
             records.put(record, number=record.number, text=record.shown)
