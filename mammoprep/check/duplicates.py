@@ -7,7 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep import parallel
 from mammoprep.check.rules import Problem
+from mammoprep.parallel import ONE, Workers
 
 SIDE = 16
 NEAREST = 0.25
@@ -19,8 +21,8 @@ with gamma 0.6 to 1.6, clipped, with noise, 2 pixels aside or without 1 % at eac
 without 3 % and all mirrored ones are missed (examples/benchmarks/check.py). A share of all 512 bits parts less well: a
 small breast leaves most of them dark.
 """
-_ROWS = 64
-"""Fingerprints that are compared with all others at a time."""
+_ROWS, _COLUMNS = 64, 4096
+"""So many fingerprints are compared with so many others at a time."""
 
 Fingerprint = NDArray[np.uint64]
 """A difference hash (8,) of 512 bits."""
@@ -38,10 +40,14 @@ def find(
     digests: Sequence[bytes],
     fingerprints: Sequence[Fingerprint] | NDArray[np.uint64],
     patients: Mapping[str, str],
+    *,
+    in_pairs: bool = True,
+    workers: Workers = ONE,
 ) -> Iterator[Problem]:
     """Yield a problem for each image with the pixels of an earlier one, or the picture of another patient's.
 
-    `patients` gives the patient of an image's name; without one an image is compared for its pixels alone.
+    `patients` gives the patient of an image's name; without one an image is compared for its pixels alone. Pictures are
+    compared `in_pairs`, on so many threads: a million images take hours.
     """
     first: dict[bytes, str] = {}
     for name, digest in zip(names, digests, strict=True):
@@ -51,10 +57,13 @@ def find(
             whose = "of the same patient" if theirs == own else "of another patient"
             what = f"has the pixels of {twin}.png" + (f", {whose}" if theirs and own else "")
             yield Problem("identical-images", f"images/{name}.png", what)
+    if not in_pairs:
+        return
     known = [i for i, name in enumerate(names) if patients.get(name) and first[digests[i]] == name]
     if len(known) > 1:
-        groups = np.unique([patients[names[i]] for i in known], return_inverse=True)[1]
-        for one, other, apart in _pairs(np.asarray(fingerprints)[known], groups):
+        numbers = {patient: number for number, patient in enumerate(dict.fromkeys(patients.values()))}
+        groups = np.array([numbers[patients[names[i]]] for i in known])
+        for one, other, apart in _pairs(np.asarray(fingerprints)[known], groups, workers):
             twin, name = names[known[one]], names[known[other]]
             what = f"shows what {twin}.png of another patient shows (distance {apart:.2f}, copies have up to {NEAREST})"
             yield Problem("near-duplicates", f"images/{name}.png", what)
@@ -71,10 +80,21 @@ def distances(some: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[n
     return share
 
 
-def _pairs(prints: NDArray[np.uint64], groups: NDArray[np.intp]) -> Iterator[tuple[int, int, float]]:
+def _pairs(
+    prints: NDArray[np.uint64], groups: NDArray[np.intp], workers: Workers = ONE
+) -> Iterator[tuple[int, int, float]]:
     """Yield (earlier, later, distance) for each two of different groups that are nearer than NEAREST."""
-    for start in range(0, len(prints), _ROWS):
-        apart = distances(prints[start : start + _ROWS], prints[start:])
-        close = (apart < NEAREST) & (groups[start : start + _ROWS, None] != groups[None, start:])
-        for row, column in zip(*np.nonzero(np.triu(close, 1)), strict=True):
-            yield start + int(row), start + int(column), float(apart[row, column])
+
+    def near(first: int) -> list[tuple[int, int, float]]:
+        found = []
+        rows = slice(first, first + _ROWS)
+        for start in range(first, len(prints), _COLUMNS):
+            columns = slice(start, start + _COLUMNS)
+            apart = distances(prints[rows], prints[columns])
+            close = (apart < NEAREST) & (groups[rows, None] != groups[None, columns])
+            places = ((first + int(row), start + int(column)) for row, column in zip(*np.nonzero(close), strict=True))
+            found += [(*both, float(apart[both[0] - first, both[1] - start])) for both in places if both[0] < both[1]]
+        return sorted(found)
+
+    for found in parallel.each(near, range(0, len(prints), _ROWS), workers=Workers(workers.count)):
+        yield from found

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mammoprep import panoptic, parallel
 from mammoprep.check import duplicates, entries, folds, hashes, pixels, tables
@@ -43,15 +44,15 @@ def check(
     if not dataset.is_dir():
         raise MissingFileError(dataset, hint="Name a DATASET, as `mammoprep convert` writes it.")
     dataset = dataset.resolve() if workers.cluster else dataset  # whose workers stand in other folders
-    report = _check(dataset, workers, on_progress).without(ignore)
+    report = _check(dataset, ignore, workers, on_progress).without(ignore)
     edits = [problem.edit for problem in report.problems if problem.edit]
     if not fix or not edits:
         return report
     mend(dataset, edits)
-    return replace(_check(dataset, workers, on_progress).without(ignore), fixed=count_fixed(report.problems))
+    return replace(_check(dataset, ignore, workers, on_progress).without(ignore), fixed=count_fixed(report.problems))
 
 
-def _check(dataset: Path, workers: Workers, on_progress: Progress) -> Report:
+def _check(dataset: Path, ignore: Collection[str], workers: Workers, on_progress: Progress) -> Report:
     content = entries.read(dataset)
     rows, problems = tables.rows_of(dataset, "cases.csv", panoptic.CASE_COLUMNS, rule="cases-columns")
     skipped, strange = tables.rows_of(dataset, "skipped.csv", tables.SKIPPED, rule="skipped")
@@ -66,7 +67,9 @@ def _check(dataset: Path, workers: Workers, on_progress: Progress) -> Report:
     problems += hashes.check(dataset, manifest, workers=workers)
     if left := hashes.unfinished(dataset):
         problems.append(Problem("unfinished", dataset.name, left))
-    problems += _look(dataset, content, manifest, patients=patients, workers=workers, on_progress=on_progress)
+    found, *prints = _look(dataset, content, manifest, workers=workers, on_progress=on_progress)
+    in_pairs = "near-duplicates" not in ignore
+    problems += [*found, *duplicates.find(*prints, patients, in_pairs=in_pairs, workers=workers)]
     images = content.images.values()
     return Report(
         images=len(images),
@@ -82,11 +85,10 @@ def _look(
     content: Content,
     manifest: Mapping[str, Any],
     *,
-    patients: Mapping[str, str],
     workers: Workers,
     on_progress: Progress,
-) -> list[Problem]:
-    """Look at the pixels of all images."""
+) -> tuple[list[Problem], list[str], list[bytes], NDArray[np.uint64]]:
+    """Look at the pixels of all images; give names, digests and fingerprints of those that show something."""
     cv2.setNumThreads(1)  # the images are what runs in parallel
     bits = manifest["options"].get("bits") if manifest else None
     bits = bits if bits in (8, 16) else None
@@ -102,7 +104,7 @@ def _look(
             names.append(content.images[number].name)
             digests.append(seen.digest)
         on_progress(done, total)
-    return problems + list(duplicates.find(names, digests, fingerprints, patients))
+    return problems, names, digests, fingerprints[: len(names)]
 
 
 def mend(dataset: Path, edits: Sequence[Edit]) -> None:
