@@ -11,6 +11,8 @@ from mammoprep.errors import MammoprepError
 from mammoprep.parallel import Workers
 
 MANIFEST = "manifest.json"
+_BATCH = 64
+"""Files a call on a cluster."""
 
 
 def check(dataset: Path, manifest: Mapping[str, Any], *, workers: Workers) -> Iterator[Problem]:
@@ -24,7 +26,8 @@ def check(dataset: Path, manifest: Mapping[str, Any], *, workers: Workers) -> It
     if wanted and panoptic.file_hash(dataset / panoptic.SUMS) != wanted:
         yield Problem("hashes", panoptic.SUMS, "its SHA-256 is not that of manifest.json")
     try:
-        yield from filter(None, parallel.each(partial(_differs, dataset), panoptic.read_sums(dataset), workers=workers))
+        lines = panoptic.read_sums(dataset)
+        yield from filter(None, parallel.each(partial(_differs, dataset), lines, workers=workers, batch=_BATCH))
     except MammoprepError:
         yield Problem("hashes", panoptic.SUMS, "a line of it is no SHA-256 and path")
 

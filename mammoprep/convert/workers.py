@@ -27,6 +27,8 @@ WORKER_BYTES = 400 * 2**20
 (examples/benchmarks/convert.py); the largest digitised films have twice the pixels."""
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """A container's own limit (cgroup v2), which psutil does not see: bytes, or `max` for none."""
+_BATCH = 4
+"""Images a call on a cluster, of which a scheduler takes some 300 a second."""
 KILLED = "it killed every worker that took it, most likely because memory ran out"
 """Why an image is left out that no worker of a cluster outlives."""
 LEAST_IMAGES = 8
@@ -85,7 +87,7 @@ def make_all(
     """
     if cluster:
         work = partial(_make, job=job)
-        yield from parallel.on_cluster(work, tasks, address=cluster, in_order=False, killed=_left_out)
+        yield from parallel.on_cluster(work, tasks, address=cluster, batch=_BATCH, in_order=False, killed=_left_out)
         return
     if workers == 1:
         with threadpool_limits(1):  # on a busy machine two threads of BLAS wait for each other
