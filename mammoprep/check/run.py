@@ -67,9 +67,10 @@ def _check(dataset: Path, ignore: Collection[str], workers: Workers, on_progress
     problems += hashes.check(dataset, manifest, workers=workers)
     if left := hashes.unfinished(dataset):
         problems.append(Problem("unfinished", dataset.name, left))
-    found, *prints = _look(dataset, content, manifest, workers=workers, on_progress=on_progress)
+    found, names, digests, prints = _look(dataset, content, manifest, workers=workers, on_progress=on_progress)
+    problems += found
     in_pairs = "near-duplicates" not in ignore
-    problems += [*found, *duplicates.find(*prints, patients, in_pairs=in_pairs, workers=workers)]
+    problems += duplicates.find(names, digests, prints, patients, in_pairs=in_pairs, workers=workers)
     images = content.images.values()
     return Report(
         images=len(images),
