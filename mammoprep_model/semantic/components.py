@@ -1,6 +1,7 @@
 """A map of categories becomes masks: each connected component of a lesion class, and one mask of each stuff class."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,16 +27,14 @@ def predict(logits: Tensor, *, is_thing: Sequence[bool]) -> Prediction:
     score of its lesion.
     """
     halves, things = margins(logits) / 2, [label for label, thing in enumerate(is_thing) if thing]
-    rows = [
-        (label, torch.where(torch.from_numpy(own).to(logits.device), halves[label], -halves[label].abs()))
-        for label, own in _components(halves[things].cpu().numpy(), labels=things)
-    ]
+    components = _components(halves[things].cpu().numpy(), labels=things)
     stuff = [label for label, thing in enumerate(is_thing) if not thing and bool((halves[label] > 0).any())]
-    rows += [(label, halves[label]) for label in stuff]
-    masks = torch.stack([mask for _, mask in rows]) if rows else halves[:0]
-    scores = logits.new_zeros(len(rows), len(is_thing))
-    for row, (label, _) in enumerate(rows):
-        scores[row, label] = 1
+    labels = [component.label for component in components] + stuff
+    masks = halves[labels]
+    for mask, component in zip(masks, components, strict=False):
+        own = torch.from_numpy(component.numbered == component.number).to(logits.device)
+        mask.copy_(torch.where(own, mask, -mask.abs()))
+    scores = torch.eye(len(is_thing), device=logits.device)[labels]
     return Prediction(masks, scores, logits.sigmoid())
 
 
@@ -48,12 +47,21 @@ def margins(logits: Tensor) -> Tensor:
     return logits - others
 
 
-def _components(logits: NDArray[np.float32], *, labels: Sequence[int]) -> list[tuple[int, NDArray[np.bool_]]]:
-    """Give the label and the pixels (H, W) of each component of the classes' masks (C, H, W), the surest first."""
-    found: list[tuple[float, int, NDArray[np.int32], int]] = []
+@dataclass(frozen=True)
+class _Component:
+    """Where a class's map of numbered components (H, W) has this number, and its mean probability there."""
+
+    label: int
+    numbered: NDArray[np.int32]
+    number: int
+    mean: float
+
+
+def _components(logits: NDArray[np.float32], *, labels: Sequence[int]) -> list[_Component]:
+    """Give the components of the classes' masks (C, H, W), the surest first."""
+    found: list[_Component] = []
     for label, layer in zip(labels, logits, strict=True):
         numbered, count = ndimage.label(layer > 0, _EIGHT)
         means = ndimage.mean(1 / (1 + np.exp(-layer)), numbered, range(1, count + 1))
-        found += [(float(mean), label, numbered, number) for number, mean in enumerate(means, start=1)]
-    surest = sorted(found, key=lambda each: -each[0])[:MOST]
-    return [(label, numbered == number) for _, label, numbered, number in surest]
+        found += [_Component(label, numbered, number, float(mean)) for number, mean in enumerate(means, start=1)]
+    return sorted(found, key=lambda component: -component.mean)[:MOST]
