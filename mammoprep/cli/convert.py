@@ -246,6 +246,11 @@ def _convert_with(reader: "Reader", raw: Path, *, out: Path, options: "Options",
             raise
         console.note(f"{out} was complete already." if was_there else f"Wrote {out}. Next: mammoprep folds {out}")
     _print(summary, json=common.json)
+    if summary.bare:
+        console.note(
+            f"None of their findings could be drawn in {summary.bare} images, which are stored as if they had none:"
+            " skipped.csv says why. Mend that, or leave these images out of training."
+        )
     if not summary.images:
         console.note("No image would be converted.")
         return 1

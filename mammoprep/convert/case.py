@@ -30,6 +30,8 @@ from mammoprep.records import (
 COLUMNS = (*panoptic.CASE_COLUMNS, "attributes")
 """The columns of cases.csv as they are written here."""
 _Drawn = Outline | PanopticSegment | SegmentFrames
+NO_CLASS = "no class under --labels"
+"""How the reason begins for which a finding is left out that has no class under the label scheme."""
 NOT_SHOWN = "FOR PROCESSING: the detector's raw values, no picture; --for-processing takes them"
 """Why an image is left out that the header says is not for display."""
 
@@ -272,7 +274,7 @@ def _place(lesion: _Lesion, grid: Grid) -> _Lesion | None:
 
 def no_class(finding: Finding, labels: str) -> Skipped:
     """List a finding that has no class under a label scheme."""
-    return Skipped(finding.source, "finding", f"no class under --labels {labels}")
+    return Skipped(finding.source, "finding", f"{NO_CLASS} {labels}")
 
 
 def _lay(lesions: Sequence[_Lesion], grid: Grid) -> tuple[Ids, list[Layer | None]]:

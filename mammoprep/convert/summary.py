@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mammoprep.convert.case import Case
+from mammoprep.convert.case import NO_CLASS, Case
 from mammoprep.convert.options import RECIPES
 from mammoprep.panoptic import Category
 from mammoprep.pseudo_mask import DICE, Learned, Recipe
@@ -21,6 +21,7 @@ class Summary:
     outlines, None where its options were changed: that is not measured. `mask_files` tells those of the image's size
     from those brought to it, of which `residual` is the largest (see `mask_file.read`). `skipped` is by stage and
     reason. `attributes` counts images by what the header says of them (implants, spot views, burned-in text).
+    `bare` counts stored images that have findings with a class, of which none could be drawn.
     """
 
     images: int
@@ -34,6 +35,7 @@ class Summary:
     recipe_dice: float | None = None
     skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     attributes: Mapping[str, int] = field(default_factory=dict)
+    bare: int = 0
 
     @property
     def skipped_images(self) -> int:
@@ -51,12 +53,13 @@ def of_cases(
     """Count what was converted; no more than a case is in memory, and who the patients are."""
     names = {category.id: category.name for category in categories if category.isthing}
     counted: dict[str, Counter[str]] = {kind: Counter() for kind in ("found", "boxed", "files", "attributes")}
-    images, fallbacks, residual, patients = 0, 0, 0.0, set[Any]()
+    images, fallbacks, bare, residual, patients = 0, 0, 0, 0.0, set[Any]()
     for case in cases:
         if not case.image:
             continue
         images += 1
         patients.add(case.row["patient_id"])
+        bare += not case.instances and any(_is_lost(item) for item in case.skipped)
         counted["attributes"].update(_attributes(case))
         for segment in case.image.segments:
             if segment.category_id in names:
@@ -79,7 +82,12 @@ def of_cases(
         recipe_dice=DICE.get(recipe) if counted["boxed"] else None,
         skipped=_reasons(skipped),
         attributes=_sorted(counted["attributes"]),
+        bare=bare,
     )
+
+
+def _is_lost(item: Skipped) -> bool:
+    return item.stage == "finding" and not item.reason.startswith(NO_CLASS)
 
 
 def _fitted(how: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """`mammoprep convert` on the command line: its options, exit codes, and one line for each mistake."""
 
+import csv
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 from dataclasses import asdict, fields, replace
 from importlib import import_module
 from inspect import signature
+from pathlib import Path
 from time import perf_counter
 from typing import get_args, get_type_hints
 
@@ -83,6 +85,23 @@ def test_cbis_ddsm_from_kaggles_folder(tmp_path, capsys):
     assert run("cbis-ddsm", tmp_path / "raw", tmp_path / "out", "--labels", "type", *SMALL, "--json") == 0
 
     assert json.loads(capsys.readouterr().out)["findings"] == {"mass": 4, "calcification": 2}
+
+
+def test_images_whose_masks_are_all_missing_are_told(tmp_path, capsys):
+    """They are stored without a lesion, which training would believe."""
+    films.write(tmp_path / "raw", patients=2, long_side=128, layout="kaggle")
+    (table,) = (tmp_path / "raw").rglob("dicom_info.csv")
+    with table.open(newline="") as file:
+        masks = [row for row in csv.DictReader(file) if row["SeriesDescription"] != "full mammogram images"]
+    for row in masks:
+        *_, series, name = Path(row["image_path"]).parts
+        (table.parents[1] / "jpeg" / series / name).unlink()
+
+    assert run("cbis-ddsm", tmp_path / "raw", tmp_path / "out", *SMALL, "--max-skipped", "1", "--json") == 0
+    said = capsys.readouterr()
+    bare = json.loads(said.out)["bare"]
+    assert bare == json.loads(said.out)["images"] > 0
+    assert f"could be drawn in {bare} images, which are stored as if they had none" in said.err
 
 
 def test_json_is_the_counts_of_the_manifest(raw, tmp_path, capsys):
