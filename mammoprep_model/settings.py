@@ -92,10 +92,11 @@ def _restore(value: Any, kind: Any) -> Any:
 
 def check(config: TrainConfig) -> None:
     """Refuse values with which no training can run."""
+    is_whole = config.crop > 0 and config.crop % max(config.stride, 1) == 0
     is_cut = config.view != "windows" and config.crop < config.size
     rules = {
         "stride": (config.stride >= 4 and config.stride % 4 == 0, "a multiple of 4"),
-        "crop": (config.crop > 0 and config.crop % max(config.stride, 1) == 0, "a multiple of train.stride"),
+        "crop": (is_whole, f"a multiple of train.stride, {config.stride}"),
         "fit": (config.fit == "pad" or config.view == "whole", "pad where train.view is not whole"),
         "scale": (0 < config.scale[0] <= config.scale[1], "positive, from low to high"),
         "milestones": (0 <= config.milestones[0] <= config.milestones[1], "positive, from low to high"),

@@ -105,7 +105,7 @@ def test_ctrl_c_says_how_to_go_on(
         (["DATASET", "--model=tiny", "--fold=7"], "no fold 7"),
         (["DATASET", "--model=tiny", "--fold=first"], "neither a number"),
         (["DATASET", "--model=tiny", "--set=train.stepps=7"], "Did you mean 'train.steps'"),
-        (["DATASET", "--model=tiny", "--set=train.crop=100"], "multiple of 64"),
+        (["DATASET", "--model=tiny", "--set=train.crop=100"], "multiple of train.stride, 64"),
         (["DATASET", "--model=tiny", "--weights=mam-e"], "mam-e=DIR"),
         (["DATASET", "--model=tiny", "--resume", "--out=nowhere"], "nothing to resume"),
         (["DATASET", "--model=tiny", "--out=DATASET"], "is not empty"),

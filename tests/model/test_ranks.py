@@ -95,11 +95,15 @@ def test_two_processes_train_as_one_and_one_goes_on_from_two(dataset: Path, tmp_
 
 
 def test_two_processes_go_on_from_one(dataset: Path, tmp_path: Path) -> None:
-    """Losses and weights are those of a single process from its first step to its last, but for float error."""
-    whole = trainer.train(dataset, out=tmp_path / "whole", preset=preset(), session=Session(device="cpu"))
+    """Losses and weights are those of a single process from its first step to its last, but for float error.
+
+    So are the losses of the validation images after epochs of two steps, which the first process measures.
+    """
+    watching = preset("train.schedule=plateau")
+    whole = trainer.train(dataset, out=tmp_path / "whole", preset=watching, session=Session(device="cpu"))
     run, stop = tmp_path / "run", Session(device="cpu", on_step=lambda step: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        trainer.train(dataset, out=run, preset=preset(), session=stop)
+        trainer.train(dataset, out=run, preset=watching, session=stop)
     assert len(losses(run)) == 1
     both = torchrun(dataset, run, "--resume")
     output, errors = both.communicate(timeout=120)
@@ -107,6 +111,10 @@ def test_two_processes_go_on_from_one(dataset: Path, tmp_path: Path) -> None:
     assert output.count("fold 0: PQ") == 1
     assert errors.count("train fold 0: step 5/5") == 1
     assert_same_training(run, whole)
+    validations = [(each / "validation.csv").read_text().splitlines() for each in (run, whole)]
+    rows = [[tuple(map(float, line.split(","))) for line in lines[1:]] for lines in validations]
+    assert [step for step, _ in rows[0]] == [2, 4]
+    assert [loss for _, loss in rows[0]] == pytest.approx([loss for _, loss in rows[1]], rel=2e-2)
     assert len(list((run / "fold-0" / "predictions" / "panoptic").iterdir())) == 2
 
 
