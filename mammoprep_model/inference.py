@@ -1,4 +1,4 @@
-"""From images to PREDICTIONS: batches of views through a network, and the four things written for each image."""
+"""From images to PREDICTIONS: batches of views through a network, and what is written for each image."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from mammoprep_model.config import TrainConfig
 from mammoprep_model.data import Floats, Picture, fit
 from mammoprep_model.predictions import Predicted, Predictions, header
 from mammoprep_model.segmenter import Prediction, Segmenter
-from mammoprep_model.segments import Answer, Instance, find_instances, heatmap, merge, semantic
+from mammoprep_model.segments import Answer, Instance, find_instances, heatmap, levels, merge, semantic
 from mammoprep_model.views import Seen, View, join, see, views
 
 PART = 8
@@ -268,14 +268,20 @@ def _results(image_id: int, found: Sequence[Instance], *, categories: Sequence[C
 
 
 def _write(root: Path, item: _Prepared, answer: Answer, *, config: RunConfig) -> Predicted:
-    """Write one image's panoptic, semantic and heat map; give its entries for the JSON files."""
+    """Write one image's panoptic, semantic and heat map, and how unsure they are; give its entries for the JSON files.
+
+    The uncertainty, 0 … 255 for 0 … 1, is written where the network gives one.
+    """
     ids, segments = merge(answer, categories=config.categories, train=config.preset.train)
     name, picture = f"{item.picture.name}.png", item.picture
-    files = (
+    files = [
         panoptic.write_ids(root / "panoptic" / name, ids),
         panoptic.write_classes(root / "semantic" / name, semantic(answer, categories=config.categories)),
         panoptic.write_png(root / "heatmaps" / name, heatmap(answer, categories=config.categories)),
-    )
+    ]
+    if answer.uncertainty is not None:
+        (root / "uncertainty").mkdir(exist_ok=True)
+        files.append(panoptic.write_png(root / "uncertainty" / name, levels(answer.uncertainty)))
     found = find_instances(answer, categories=config.categories)
     return Predicted(
         image=Image(picture.id, picture.name, *item.size, segments),

@@ -15,7 +15,8 @@ from mammoprep_model import provenance
 from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.data import Picture
 
-FOLDERS = ("panoptic", "semantic", "heatmaps")
+FOLDERS = ("panoptic", "semantic", "heatmaps", "uncertainty")
+"""The last one is written for networks that answer more than once."""
 FORMAT = 1
 """The version of manifest.json."""
 
@@ -23,6 +24,8 @@ FORMAT = 1
 @dataclass(frozen=True)
 class Predicted:
     """What was written of one image: its entries for the JSON files, and its file in each of FOLDERS.
+
+    The last of these files may be absent.
 
     `mark` is that of the picture, `views` are the (height, width) of what the network saw.
     """
@@ -67,7 +70,7 @@ class Predicted:
             path.is_file()
             and path.stat().st_size == written.size
             and (not verify or panoptic.reread(path) == written.sha256)
-            for path, written in zip(paths, self.files, strict=True)
+            for path, written in zip(paths, self.files, strict=False)
         )
 
 
@@ -123,8 +126,9 @@ class Predictions:
             if found.is_written(root, verify=verify):
                 self._keep(found)
         for folder in FOLDERS:
-            (root / folder).mkdir(exist_ok=True)
-            for path in (root / folder).iterdir():
+            if folder != FOLDERS[-1]:
+                (root / folder).mkdir(exist_ok=True)
+            for path in (root / folder).glob("*"):
                 if path.stem not in self.done:
                     path.unlink()
 
@@ -159,7 +163,11 @@ class Predictions:
 
     def _hashes(self) -> Iterator[tuple[str, str]]:
         for place, folder in enumerate(FOLDERS):
-            yield from ((f"{folder}/{each.image.name}.png", each.files[place].sha256) for each in self._found)
+            yield from (
+                (f"{folder}/{each.image.name}.png", file.sha256)
+                for each in self._found
+                for file in each.files[place:][:1]
+            )
         own = (*(f"{folder}/" for folder in FOLDERS), "manifest.json", panoptic.SUMS)
         for path in sorted(self._root.rglob("*")):
             name = path.relative_to(self._root).as_posix()

@@ -60,12 +60,14 @@ class Prediction:
 
     `masks` (Q, H, W) are logits: a mask is where they are above 0. `scores` (Q, C) in [0, 1] is each mask's
     probability for each category; what is missing to 1 is "no object". `maps` (C, H, W) in [0, 1] is the probability
-    of each category at each pixel. All are detached, on the network's device.
+    of each category at each pixel. `uncertainty` (H, W) in [0, 1] says where a network that answers more than once
+    contradicts itself, None where it answers once. All are detached, on the network's device.
     """
 
     masks: Tensor
     scores: Tensor
     maps: Tensor
+    uncertainty: Tensor | None = None
 
 
 @runtime_checkable

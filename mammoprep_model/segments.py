@@ -50,6 +50,12 @@ class Answer:
         """Give each pixel's probability of one category at the final size."""
         return _interpolate(self._cut(self.prediction.maps[category]), self.size)
 
+    @property
+    def uncertainty(self) -> Tensor | None:
+        """Give each pixel's uncertainty at the final size, where the network gives one."""
+        layer = self.prediction.uncertainty
+        return None if layer is None else _interpolate(self._cut(layer), self.size)
+
     def window(self, query: int) -> Window | None:
         """Give the rows and columns outside which a mask has no pixel at the final size; None where it is empty."""
         positive = self.prediction.masks[query] > 0
@@ -211,5 +217,10 @@ def heatmap(answer: Answer, *, categories: Sequence[Category]) -> NDArray[np.uin
         (answer.map(place) for place, category in enumerate(categories) if category.isthing),
         start=torch.zeros(answer.size, device=answer.scores.device),
     )
-    levels: NDArray[np.uint8] = (lesion.clamp(max=1) * 255).round().to(torch.uint8).cpu().numpy()
-    return levels
+    return levels(lesion)
+
+
+def levels(shares: Tensor) -> NDArray[np.uint8]:
+    """Give values of 0 … 1 as 0 … 255."""
+    of_255: NDArray[np.uint8] = (shares.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return of_255

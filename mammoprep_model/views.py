@@ -9,7 +9,7 @@ A query network says of each view which lesions it sees, so joining must tell wh
 - Its class probabilities are the average over all views that see its place, weighted alike. A view that sees the place
   and nothing there counts as 0: a lesion that one of two views finds has half the score.
 - Stuff needs no partner: all masks of one class that beat "no object" are one.
-- Maps of class probabilities are averaged by the same weights.
+- Maps of class probabilities, and of uncertainty, are averaged by the same weights.
 
 Joining works at a quarter of the views' resolution, at which query networks make their masks; they are interpolated
 from there as one view's are.
@@ -88,12 +88,16 @@ def _starts(length: int, side: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a network says of a view, upright: `masks` (Q, h, w) and `maps` (C, h, w) in [0, 1], `scores` (Q, C)."""
+    """What a network says of a view, upright: `masks` (Q, h, w) and `maps` (C, h, w) in [0, 1], `scores` (Q, C).
+
+    `uncertainty` (h, w) where the network gives one.
+    """
 
     view: View
     masks: Tensor
     scores: Tensor
     maps: Tensor
+    uncertainty: Tensor | None = None
 
 
 def see(prediction: Prediction, view: View) -> Seen:
@@ -101,26 +105,30 @@ def see(prediction: Prediction, view: View) -> Seen:
     filled = (prediction.masks > 0).flatten(1).any(dim=1)
     masks = F.avg_pool2d(prediction.masks[filled].float()[:, None], STRIDE)[:, 0].sigmoid().half()
     maps = F.avg_pool2d(prediction.maps.float(), STRIDE).half()
+    doubt = prediction.uncertainty
+    doubt = None if doubt is None else F.avg_pool2d(doubt.float()[None], STRIDE)[0]
     if view.mirrored:
-        masks, maps = masks.flip(-1), maps.flip(-1)
-    return Seen(view, masks, prediction.scores[filled].float(), maps)
+        masks, maps, doubt = masks.flip(-1), maps.flip(-1), None if doubt is None else doubt.flip(-1)
+    return Seen(view, masks, prediction.scores[filled].float(), maps, doubt)
 
 
 def join(seen: Sequence[Seen], *, shape: tuple[int, int], is_thing: Sequence[bool]) -> Prediction:
     """Join what was seen in the views of one image (H, W); masks and maps of the result are (H/4, W/4)."""
     cells = (shape[0] // STRIDE, shape[1] // STRIDE)
     weights = [part.view.weights().to(part.maps.device) for part in seen]
-    maps, total = (weights[0].new_zeros(each) for each in ((len(is_thing), *cells), cells))
+    maps, total, doubt = (weights[0].new_zeros(each) for each in ((len(is_thing), *cells), cells, cells))
     for part, weight in zip(seen, weights, strict=True):
         maps[:, *part.view.cells] += part.maps.float() * weight
         total[part.view.cells] += weight
+        if part.uncertainty is not None:
+            doubt[part.view.cells] += part.uncertainty * weight
     groups = _groups(seen, is_thing=is_thing)
     masks, scores = seen[0].masks.new_zeros(len(groups), *cells), maps.new_zeros(len(groups), len(is_thing))
     for place, group in enumerate(groups):
         mask = _average(seen, weights, group=group, cells=cells)
         masks[place] = torch.logit(mask, eps=1e-6).half()
         scores[place] = _vote(seen, weights, group=group, mask=mask)
-    return Prediction(masks, scores, maps / total)
+    return Prediction(masks, scores, maps / total, None if seen[0].uncertainty is None else doubt / total)
 
 
 Kinds = NDArray[np.int64]

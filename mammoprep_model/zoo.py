@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from mammoprep.errors import UnknownNameError
 from mammoprep_model.config import Architecture, ModelConfig, Preset, TrainConfig
+from mammoprep_model.diffusion.config import DiffusionConfig
 from mammoprep_model.semantic.config import RANDOM, SetrConfig, UNetConfig
 
 
@@ -25,6 +26,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "odise": Family(ModelConfig, "mammoprep_model.odise.network"),
         "u-net": Family(UNetConfig, "mammoprep_model.semantic.network"),
         "setr": Family(SetrConfig, "mammoprep_model.semantic.network"),
+        "diffusion": Family(DiffusionConfig, "mammoprep_model.diffusion.network"),
     }
 )
 """The families by name; each lies in a folder of its own or of relatives."""
@@ -194,11 +196,65 @@ _SETR_VPT = Preset(
     frozen=303.300,
 )
 
+# EnsemDiff does not say how long it was trained: ours is as long as MedSegDiff. Nor do any of the three say how a
+# mammogram becomes a square: ours is stretched, as MedSegDiff stretches its images.
+_ENSEMDIFF = Preset(
+    name="ensemdiff",
+    summary="EnsemDiff (arXiv 2112.03145): masks drawn from noise beside the image, the mean of five.",
+    model=DiffusionConfig(),
+    train=TrainConfig(
+        size=256,
+        crop=256,
+        stride=32,
+        fit="stretch",
+        augment="none",
+        steps=100_000,
+        batch_size=10,
+        weight_decay=0.0,
+        warmup_steps=0,
+        milestones=(1.0, 1.0),
+        clip_norm=0.0,
+    ),
+    trained=113.685,
+)
+_MEDSEGDIFF = replace(
+    _ENSEMDIFF,
+    name="medsegdiff",
+    summary="MedSegDiff (arXiv 2211.00611): EnsemDiff's UNet with a highway network; five masks fused by STAPLE.",
+    model=DiffusionConfig(condition="highway", fuse="staple", sampler="dpm-solver", sampling_steps=50),
+    train=replace(_ENSEMDIFF.train, batch_size=8),
+    trained=123.127,
+)
+# SegDiff is trained and tested on windows of 256 of an image of 512: ours sees the whole 512 at prediction. Whether its
+# variance is the posterior's or beta we do not know: ours is beta (model.learned_variance false).
+_SEGDIFF = replace(
+    _ENSEMDIFF,
+    name="segdiff",
+    summary="SegDiff (arXiv 2112.00390): features of the image are added to those of the noised mask; mean of nine.",
+    model=DiffusionConfig(
+        condition="add",
+        mask_range="signed",
+        loss="sum",
+        learned_variance=False,
+        time_steps=100,
+        multipliers=(1, 1, 1, 2, 2, 4, 4),
+        residual_blocks=3,
+        attention=(16, 32),
+        heads=4,
+        samples=9,
+    ),
+    train=replace(
+        _ENSEMDIFF.train, size=512, stride=64, augment="crop", flip=False, steps=300_000, batch_size=8, ema=0.9999
+    ),
+    trained=164.126,
+)
+
 _ALL = (
     *(_TINY, _U_NET, _SETR_FS, _SETR_FT, _SETR_VPT),
+    *(_SEGDIFF, _ENSEMDIFF, _MEDSEGDIFF),
     *(_M2F_SWIN_L, _M2F_SD, _ODISE, _ODISE_BIOMEDCLIP, _ODISE_MAM_E, _M_ODISE),
 )
-"""The thesis's, then the paper's systems in the order of its tables."""
+"""The thesis's, those by diffusion, then the paper's systems in the order of its tables."""
 PRESETS: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset in _ALL})
 
 

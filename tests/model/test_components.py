@@ -8,9 +8,9 @@ from torch import Tensor
 
 from mammoprep import panoptic
 from mammoprep_model import segments
+from mammoprep_model.components import MOST, margins, predict
 from mammoprep_model.config import TrainConfig
 from mammoprep_model.segments import Answer
-from mammoprep_model.semantic.components import MOST, margins, predict
 
 CATEGORIES = panoptic.make_categories(["benign", "malignant"])[:2] + panoptic.make_categories(["benign"])[-1:]
 THINGS = (True, True, False)

@@ -1,0 +1,1 @@
+"""The diffusion family: masks drawn from noise, conditioned on the image (SegDiff, EnsemDiff, MedSegDiff)."""
