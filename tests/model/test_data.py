@@ -38,6 +38,14 @@ def images_of(
     return data.TrainingImages(panoptic.load(root), image_ids=ids, config=config, seed=seed)
 
 
+def test_a_stream_that_comes_once_ends_with_a_smaller_batch(dataset: Path) -> None:
+    config = TrainConfig(size=64, crop=64, batch_size=4, augment="none")
+    images = data.TrainingImages(panoptic.load(dataset), image_ids=range(1, 7), config=config, seed=3, once=True)
+    batches = [*data.stream(images, range(0, len(images), 4))]
+    assert [len(batch.images) for batch in batches] == [4, 2]
+    assert sorted(number for batch in batches for number in batch.image_ids) == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_sample_has_the_place_of_each_class_among_the_categories(dataset: Path) -> None:
     source = panoptic.load(dataset)
     sample = data.read_sample(source, source.images[0])
