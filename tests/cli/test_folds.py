@@ -82,4 +82,4 @@ def test_a_wrong_option_is_one_line(folder, capsys, arguments, text):
 
 def test_a_folder_that_is_no_dataset_is_one_line(tmp_path, capsys):
     assert run(tmp_path) == 2
-    assert "panoptic.json does not exist" in capsys.readouterr().err
+    assert "does not exist. A DATASET is written by `mammoprep convert`" in capsys.readouterr().err

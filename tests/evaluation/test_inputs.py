@@ -185,7 +185,7 @@ def change_result(**new):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (change_result(score=float("nan")), "entry 2 has no finite score"),
+        (change_result(score=float("nan")), "a number in it is none"),
         (change_result(score="0.5"), "entry 2 has no finite score"),
         (change_result(score=True), "entry 2 has no finite score"),
         (change_result(score=None), "entry 2 has no finite score"),

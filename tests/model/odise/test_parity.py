@@ -232,6 +232,6 @@ def test_a_model_saved_and_loaded_predicts_the_same_bytes(run_config: RunConfig,
         sorted(path.relative_to(folder) for path in folder.rglob("*.*"))
         for folder in (tmp_path / "before", tmp_path / "after")
     ]
-    assert len(files[0]) == 5
+    assert len(files[0]) == 6
     assert files[0] == files[1]
     assert all((tmp_path / "before" / f).read_bytes() == (tmp_path / "after" / f).read_bytes() for f in files[0])
