@@ -29,12 +29,26 @@ def show(content: Mapping[str, Any], *, iou_sweep: bool = False) -> None:
         screen.print(
             f"All lesions as one map, mean over images: {lesion}. IoU by class: {_cell(content, 'iou', 'pooled')}."
         )
+    if content.get("uncertainty"):
+        screen.print(f"Uncertainty: {'; '.join(_flagged(content))}.", soft_wrap=True)
     if content["missing"]:
         screen.print(f"{content['missing']} images without a prediction were scored as predicted empty.")
     screen.print(*content["notes"], sep="\n")
     for reason in dict.fromkeys(content["not_given"].values()):
         keys = ", ".join(key for key, why in content["not_given"].items() if why == reason)
         screen.print(f"Not given: {keys} ({reason}).")
+
+
+def _flagged(content: Mapping[str, Any]) -> Iterator[str]:
+    """Say how well the maps of uncertainty tell wrong pixels."""
+    for key, title in (("classes", "pixels of a wrong class"), ("lesions", "lesion or not mistaken")):
+        place = ("uncertainty", key)
+        kept = ", ".join(
+            f"{float(share):.0%}: {_cell(content, *place, 'error_kept', share)}"
+            for share in content["uncertainty"][key]["error_kept"]
+        )
+        error = _cell(content, *place, "error")
+        yield f"{title} {error}, AUROC {_cell(content, *place, 'AUROC')}, left among the most certain {kept}"
 
 
 def _tables(content: Mapping[str, Any], *, iou_sweep: bool) -> Iterator[tuple[str, "Table"]]:

@@ -161,8 +161,32 @@ class Stratum(Sweep):
 
 
 @dataclass(frozen=True, slots=True)
+class Flagged:
+    """Shares of wrong pixels: of all, and of the most certain ones, by how large a part of all these are.
+
+    `AUROC`: the probability that a wrong pixel is more uncertain than a right one; None where there are not both.
+    """
+
+    error: float | None
+    AUROC: float | None
+    error_kept: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertainty:
+    """How well a map of uncertainty flags pixels of a wrong class, and pixels that are a lesion on one side alone."""
+
+    pixels: int
+    classes: Flagged
+    lesions: Flagged
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
-    """All scores. Over folds: their mean (of counts the sum), or their sample standard deviation."""
+    """All scores. Over folds: their mean (of counts the sum), or their sample standard deviation.
+
+    `uncertainty` is None where the predictions have no such maps.
+    """
 
     sweep: Sweep
     per_class: Mapping[str, ThingScores]
@@ -175,6 +199,7 @@ class Scores:
     lesion_free: LesionFree | None
     missed: Missed | None
     strata: Mapping[str, Mapping[str, Stratum]]
+    uncertainty: Uncertainty | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +298,8 @@ class Report:
 
     def _numbers(self, scores: Scores) -> dict[str, Any]:
         numbers = asdict(scores, dict_factory=_with_lists)
+        if scores.uncertainty is None:
+            del numbers["uncertainty"]
         classes = [*scores.per_class, "none"]
         numbers["detection"] |= {"fixed_thresholds": list(FIXED), "classes": classes}
         if numbers["froc"]:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
-from mammoprep.evaluation import kept
+from mammoprep.evaluation import kept, uncertainty
 from mammoprep.evaluation.explain import explain
 from mammoprep.evaluation.kept import Keeper, Part
 from mammoprep.evaluation.matching import Matching
@@ -113,9 +113,18 @@ def _evaluate(
             compared = kept.with_kept(compared, journal, number)
         tables = tabulate_each(compared, get_args(Matching) if options.explain else (options.matching,))
         table = tables[options.matching]
-        report = report_of(table, not_given=compared.not_given, matching=options.matching)
+        report = _with_uncertainty(
+            report_of(table, not_given=compared.not_given, matching=options.matching), part, options
+        )
         scored.append((replace(report, explained=explain(tables)) if options.explain else report, table))
     return scored
+
+
+def _with_uncertainty(report: Report, part: Part, options: Options) -> Report:
+    found = uncertainty.score(
+        part.dataset, part.predictions, image_ids=part.image_ids, missing_as_empty=options.missing_as_empty
+    )
+    return replace(report, scores=replace(report.scores, uncertainty=found))
 
 
 def _with_intervals(
