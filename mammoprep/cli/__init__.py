@@ -12,6 +12,7 @@ from typer import TyperException
 
 from mammoprep import __version__
 from mammoprep.cli import (
+    analyse_diffusion,
     check,
     compare,
     console,
@@ -74,6 +75,7 @@ app.command()(predict.predict)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(export.export)
+app.command("analyse-diffusion")(analyse_diffusion.analyse_diffusion)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 examples.give(app.registered_commands)

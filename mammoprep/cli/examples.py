@@ -40,6 +40,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "mammoprep export DATASET nnUNet_raw/Dataset001_Mammo --to nnunet",
         "mammoprep export DATASET seg --to dicom-seg --raw RAW",
     ),
+    "analyse-diffusion": ("mammoprep analyse-diffusion runs/ensemdiff runs/ensemdiff-feed-forward",),
     "demo": ("mammoprep demo", "mammoprep demo OUT --seed 1"),
     "doctor": ("mammoprep doctor", "mammoprep doctor --json"),
 }

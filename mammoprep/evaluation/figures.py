@@ -63,9 +63,9 @@ def sweep(report: Report, path: Path) -> None:
         axes.annotate(f" t = {report.best:.2f}", (report.best, 1.0), va="top", xycoords=("data", "axes fraction"))
     axes.set(xlabel=f"IoU threshold t, matching {report.matching}", ylabel="score (%)", xlim=(0.0, 0.95), ylim=(0, 100))
     axes.set_xticks(np.arange(0.0, 0.95, 0.1))
-    _tidy(axes)
+    tidy(axes)
     axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_spread(axes: Axes, report: Report, name: str) -> None:
@@ -100,9 +100,9 @@ def precision_recall(tables: Sequence[Table], path: Path) -> None:
     for place, (title, curve) in enumerate(_each_class(tables, _precision_of)):
         axes.plot(100 * ranking.RECALLS, 100 * curve, label=title, drawstyle="steps-pre", **_line(place))
     axes.set(xlabel="recall (%)", ylabel=f"precision (%) at IoU ≥ {FIXED[SHOWN]}", xlim=(0, 100), ylim=(0, 102))
-    _tidy(axes)
+    tidy(axes)
     _legend(axes)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _precision_of(weighed: ranking.Weighed) -> NDArray[np.float64]:
@@ -127,9 +127,9 @@ def froc(report: Report, tables: Sequence[Table], path: Path) -> None:
     axes.set_xticks(ranking.RATES, ["1/8", "1/4", "1/2", "1", "2", "4"])
     axes.set(xlabel="false positives an image", ylabel=f"sensitivity (%) at IoU ≥ {FIXED[SHOWN]}")
     axes.set(xlim=(_RATES[0], _RATES[-1]), ylim=(0, 102))
-    _tidy(axes)
+    tidy(axes)
     _legend(axes)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _sensitivity_of(weighed: ranking.Weighed) -> NDArray[np.float64]:
@@ -175,11 +175,11 @@ def strata(report: Report, path: Path) -> None:
         axes.set_yticks(places, [f"{title} (n = {part.lesions})" for title, part in parts.items()])
         axes.set_title(_TITLES[name], loc="left", fontsize="medium")
         axes.invert_yaxis()
-        _tidy(axes)
+        tidy(axes)
         axes.grid(axis="y", visible=False)
     rows[-1].set(xlabel=f"% at IoU > {FIXED[SHOWN]}", xlim=(0, None))
     figure.legend(*rows[0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper right")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _at(curve: Sequence[float] | None, level: int) -> float:
@@ -204,13 +204,13 @@ def explain(explained: Mapping[str, Explained], path: Path) -> None:
         lower.bar(THRESHOLDS, entry.extra_pairs, width=0.035, color=_CYCLE[1])
         lower.set_xlabel("IoU threshold t")
         for each in (upper, lower):
-            _tidy(each)
+            tidy(each)
     axes[0, 0].set(ylabel="PQ (%), ★ the highest", ylim=(0, None))
     most = max(max(entry.extra_pairs) for entry in shown.values())
     axes[1, 0].set(ylabel="extra pairs", ylim=(0, max(1.05 * most, 1)))
     axes[1, 0].yaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].legend(frameon=False, title="matching")
-    _save(figure, path)
+    save(figure, path)
 
 
 def cases(rows: Sequence[tuple[str, Mapping[str, NDArray[np.uint8] | None]]], path: Path) -> None:
@@ -230,14 +230,15 @@ def cases(rows: Sequence[tuple[str, Mapping[str, NDArray[np.uint8] | None]]], pa
             else:
                 each.imshow(panel[..., ::-1], interpolation="none")
         axes[place, 0].text(0, -0.02, caption, va="top", fontsize="small", transform=axes[place, 0].transAxes)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _line(place: int) -> dict[str, Any]:
     return {"color": _CYCLE[place % len(_CYCLE)], "linestyle": _LINES[place % len(_LINES)]}
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """Draw a faint grid, and no frame above and at the right."""
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -247,7 +248,7 @@ def _legend(axes: Axes) -> None:
     axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize="small")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write whole or not at all; without the date, so that the same report gives the same bytes."""
     drawn = BytesIO()
     kind = path.suffix[1:]
