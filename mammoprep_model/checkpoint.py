@@ -31,7 +31,7 @@ class RunConfig:
 
     `preset` is resolved, every value written out. `data_hash` is the SHA-256 of the data set's manifest.json, or of its
     panoptic.json where another tool made it; `folds_hash` is that of folds.json. `weights` are the places of pretrained
-    parts that were named by hand.
+    parts that were named by hand. `trained_parameters` counts what the optimiser moves; None in older runs.
     """
 
     preset: Preset
@@ -45,6 +45,7 @@ class RunConfig:
     device: str
     versions: Mapping[str, str]
     git_commit: str | None
+    trained_parameters: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give run.json's content."""
@@ -62,6 +63,7 @@ class RunConfig:
             "device": self.device,
             "versions": dict(self.versions),
             "git_commit": self.git_commit,
+            "trained_parameters": self.trained_parameters,
         }
 
 
@@ -70,9 +72,14 @@ def write_run(run: Path, config: RunConfig) -> None:
     panoptic.write_bytes(run / "run.json", (json.dumps(config.to_json(), indent=1, ensure_ascii=False) + "\n").encode())
 
 
+def trained_parameters(network: Segmenter) -> int:
+    """Count the parameters that training moves."""
+    return sum(parameter.numel() for parameter in module_of(network).parameters() if parameter.requires_grad)
+
+
 def write_folds(run: Path, config: RunConfig, *, folds: int) -> None:
     """Write the run.json of a folder whose `fold-<k>` are runs of their own."""
-    content = {key: value for key, value in config.to_json().items() if key != "fold"}
+    content = {key: value for key, value in config.to_json().items() if key not in ("fold", "trained_parameters")}
     panoptic.write_bytes(
         run / "run.json", (json.dumps({**content, "folds": list(range(folds))}, indent=1) + "\n").encode()
     )
@@ -92,6 +99,7 @@ def read_run(run: Path) -> RunConfig:
             data_hash=content["manifest_sha256"],
             folds_hash=content["folds_sha256"],
             **{key: content[key] for key in ("fold", "seed", "weights", "device", "versions", "git_commit")},
+            trained_parameters=content.get("trained_parameters"),
         )
     except (KeyError, TypeError) as error:
         raise MammoprepError(f"{path} is not a run's: {error!s} is missing or of another type. {_HINT}") from error

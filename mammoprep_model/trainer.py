@@ -92,7 +92,8 @@ def _train_alone(job: Job, session: Session) -> None:
 def _train_fold(network: Segmenter, job: Job, *, session: Session, ranks: Ranks) -> None:
     """Train a fold, then predict its validation images."""
     if ranks.is_first:
-        plan.open_run(job)
+        counted = replace(job.config, trained_parameters=checkpoint.trained_parameters(network))
+        plan.open_run(replace(job, config=counted))
     source = panoptic.load(Path(job.config.dataset))
     memory = PeakMemory(job.config.device)
     try:

@@ -40,8 +40,10 @@ FOR_THE_MODEL = (
 )
 MODEL = ("config", "", "network", "checkpoint", "trainer")
 """The order inside mammoprep_model: values, parts, each family's network, …; "" is all that is not named here."""
-BESIDE_TRAINER = ("predictions", "inference", "cluster", "validation", "plan", "state", "descent", "side_by_side")
-BESIDE_TRAINER += ("analysis", "analysis_figures")
+BESIDE_TRAINER = (
+    *("predictions", "inference", "cluster", "validation", "plan", "state", "descent", "side_by_side"),
+    *("cost", "transfer", "benchmark", "analysis", "analysis_figures"),
+)
 SAME_PLACE = {"segmenter": "config", "zoo": "config", **dict.fromkeys(BESIDE_TRAINER, "trainer")}
 MODEL_LIBRARIES = {"torch", "diffusers", "transformers", "safetensors"}
 LIGHT = {"typer", "rich", "mammoprep", "mammoprep.cli", "mammoprep.errors", "mammoprep.records"}

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mammoprep.cli import console
+from mammoprep.cli import console, transfer
 from mammoprep.cli.score_tables import show
+from mammoprep.cli.train import Device
 from mammoprep.errors import MammoprepError
 
 if TYPE_CHECKING:
@@ -18,6 +19,34 @@ if TYPE_CHECKING:
 FIGURES = ("sweep", "explain-threshold", "precision-recall", "froc", "strata", "cases")
 KINDS = ("png", "pdf")
 
+IouSweep = Annotated[
+    bool, typer.Option("--iou-sweep", help="Show all 18 thresholds and draw PQ, RQ, SQ and AP over them.")
+]
+Figures = Annotated[
+    bool, typer.Option("--figures", help="Draw sweep, precision-recall, FROC, strata and example cases.")
+]
+Explain = Annotated[
+    bool, typer.Option("--explain-threshold", help="PQ(t) under both matchings by lesion size, extra pairs counted.")
+]
+Matching = Annotated[
+    Literal["one-to-one", "paper"],
+    typer.Option(help="one-to-one: the largest summed IoU; paper: every pair above the threshold counts."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder for scores.json, tables.npz and figures. Default: RUN/evaluation or RUN/on/NAME."),
+]
+On = Annotated[
+    Path | None,
+    typer.Option(help="The RUN's DATASET, where it was moved; or another one, to predict and be scored on."),
+]
+AllowOverlap = Annotated[
+    bool, typer.Option("--allow-overlap", help="Let --on name a DATASET that shares patients with the training.")
+]
+Weights = Annotated[
+    list[str] | None, typer.Option(help="For another DATASET: where a part lies, mam-e=DIR, or a folder of parts.")
+]
+Where = Annotated[Device, typer.Option(help="For another DATASET: where to compute.")]
 Resamples = Annotated[int, typer.Option(min=0, help="Bootstraps over patients for the 95 % intervals; 0: none.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the bootstraps.")]
 
@@ -27,24 +56,15 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Argument(metavar="PREDICTIONS", help="PREDICTIONS for the DATASET, of any model.")
     ] = None,
-    iou_sweep: Annotated[
-        bool, typer.Option("--iou-sweep", help="Show all 18 thresholds and draw PQ, RQ, SQ and AP over them.")
-    ] = False,
-    figures: Annotated[
-        bool, typer.Option("--figures", help="Draw sweep, precision-recall, FROC, strata and example cases.")
-    ] = False,
-    explain_threshold: Annotated[
-        bool,
-        typer.Option("--explain-threshold", help="PQ(t) under both matchings by lesion size, extra pairs counted."),
-    ] = False,
-    matching: Annotated[
-        Literal["one-to-one", "paper"],
-        typer.Option(help="one-to-one: the largest summed IoU; paper: every pair above the threshold counts."),
-    ] = "one-to-one",
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for scores.json, tables.npz and figures. Default: RUN/evaluation.")
-    ] = None,
-    on: Annotated[Path | None, typer.Option(help="The DATASET of the RUN, where it was moved.")] = None,
+    iou_sweep: IouSweep = False,
+    figures: Figures = False,
+    explain_threshold: Explain = False,
+    matching: Matching = "one-to-one",
+    out: Out = None,
+    on: On = None,
+    allow_overlap: AllowOverlap = False,
+    weights: Weights = None,
+    device: Where = "auto",
     missing_as_empty: Annotated[
         bool, typer.Option("--missing-as-empty", help="Score an image without a prediction as predicted empty.")
     ] = False,
@@ -57,29 +77,51 @@ def evaluate(
 ) -> None:
     """Score predictions: PQ, RQ and SQ over the IoU threshold, AP, FROC, Dice and IoU, by class and by part.
 
-    A RUN is scored fold by fold on its validation images and shown as mean ± standard deviation over the folds.
+    A RUN is scored fold by fold on its validation images and shown as mean ± standard deviation over the folds. Where
+    --on names another DATASET, each fold's network predicts all images of that one first.
     """
     from joblib import cpu_count
 
     from mammoprep.evaluation import runs
     from mammoprep.parallel import Workers
 
-    out = out or (None if predictions else source / "evaluation")
+    other = on if on and not predictions and runs.is_other(source, on) else None
+    if (allow_overlap or weights) and not other:
+        raise MammoprepError("--allow-overlap and --weights are for a RUN --on another DATASET. Leave them out.")
+    out = out or _default_out(source, predictions, other=other)
+    _check_out(out, figures=figures)
+    asked = transfer.Asked(allow_overlap, weights, device)
+    carried = other and out and transfer.predict(source, other, out=out, asked=asked)
+    how = Workers(workers or cpu_count(), cluster)
+    with _keeping(out, resume=resume) as keeper:
+        options = runs.Options(matching, missing_as_empty, resamples, seed, explain_threshold, how, keeper)
+        with console.progress("evaluate") as moved:
+            if other and carried:
+                found = runs.evaluate_across(other, carried.predictions, options=options, on_progress=moved)
+            else:
+                found = runs.evaluate(source, predictions, on=on, options=options, on_progress=moved)
+        if out:
+            _write(found, out, iou_sweep=iou_sweep, figures=figures)
+    more = {"transfer": transfer.write(carried, out, found.tables)} if carried and out else {}
+    if json:
+        console.print_json({**found.report.to_json(), **more})
+    else:
+        if more:
+            transfer.show(more["transfer"])
+        show(found.report.to_json(), iou_sweep=iou_sweep)
+
+
+def _default_out(source: Path, predictions: Path | None, *, other: Path | None) -> Path | None:
+    if predictions:
+        return None
+    return source / "on" / other.resolve().name if other else source / "evaluation"
+
+
+def _check_out(out: Path | None, *, figures: bool) -> None:
     if out and out.exists() and not out.is_dir():
         raise MammoprepError(f"{out} is a file. Name a folder.")
     if figures and not out:
         raise MammoprepError("--figures needs a folder to draw into. Say --out DIR.")
-    how = Workers(workers or cpu_count(), cluster)
-    with _keeping(out, resume=resume) as keeper:
-        options = runs.Options(matching, missing_as_empty, resamples, seed, explain_threshold, how, keeper)
-        with console.progress("evaluate") as on_progress:
-            found = runs.evaluate(source, predictions, on=on, options=options, on_progress=on_progress)
-        if out:
-            _write(found, out, iou_sweep=iou_sweep, figures=figures)
-    if json:
-        console.print_json(found.report.to_json())
-    else:
-        show(found.report.to_json(), iou_sweep=iou_sweep)
 
 
 @contextmanager

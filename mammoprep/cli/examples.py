@@ -33,6 +33,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "evaluate": (
         "mammoprep evaluate runs/tiny --iou-sweep --figures",
         "mammoprep evaluate DATASET PREDICTIONS --out results/mine",
+        "mammoprep evaluate runs/tiny --on OTHER_DATASET",
     ),
     "compare": ("mammoprep compare runs/a runs/b --published vindr",),
     "export": (

@@ -62,8 +62,8 @@ class Facts:
 class Case:
     """One image of the data set and what is predicted for it.
 
-    `predicted` is None where the panoptic predictions lack the image; its segments carry the data set's category ids.
-    Segments have no boxes.
+    `predicted` is None where the panoptic predictions lack the image; segments carry the category ids
+    that are scored, and no boxes.
     """
 
     truth: Image
@@ -76,10 +76,10 @@ class Case:
 class Cases:
     """The images chosen to be scored, in the order of their ids, each time that they are gone through.
 
-    `renumber` maps the predictions' category ids to the data set's.
+    `renumber` maps the category ids of either side to those that are scored.
     """
 
-    renumber: Mapping[int, int] = {}
+    renumber: tuple[Mapping[int, int], Mapping[int, int]] = ({}, {})
 
     def __init__(self) -> None:
         self._base = sqlite3.connect("", check_same_thread=False)  # a temporary file
@@ -99,8 +99,10 @@ class Cases:
             for number, name, height, width, own, predicted, theirs, *facts in some:
                 size = (height, width)
                 yield Case(
-                    truth=Image(number, name, *size, _segments(own, {})),
-                    predicted=Image(number, name, *size, _segments(theirs, self.renumber)) if predicted else None,
+                    truth=Image(number, name, *size, _segments(own, self.renumber[TRUTH])),
+                    predicted=Image(number, name, *size, _segments(theirs, self.renumber[PREDICTED]))
+                    if predicted
+                    else None,
                     lesions=tuple(instances[number, TRUTH]),
                     detections=tuple(instances[number, PREDICTED]),
                     facts=_facts(facts),

@@ -119,7 +119,7 @@ def compare(
             differences += _differences(rows[0], rows[place], drawn[0], drawn[place])
     return Comparison(
         threshold=threshold,
-        images=sum(len(table.names) for table in results[0].tables),
+        images=len({name for table in results[0].tables for name in table.names}),
         rows=_with_best(rows),
         published=published_rows(published) if published else (),
         differences=tuple(differences),

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
+from mammoprep.evaluation import classes
 from mammoprep.evaluation.cases import LARGEST, PREDICTED, TRUTH, Cases, Facts
 from mammoprep.evaluation.detections import read_results, read_truth
 from mammoprep.panoptic import LEFT_OUT, Category, Image, Listed, Panoptic
@@ -23,7 +24,7 @@ PIECES = {"panoptic": "panoptic.json", "instances": "instances.json", "semantic"
 class Inputs:
     """What is compared, the images apart: `dataset` has the classes alone.
 
-    `renumber` maps the predictions' category ids to the data set's; `not_given` says why a piece cannot be scored.
+    `renumber` maps the predictions' category ids to those of `dataset`; `not_given` says why a piece cannot be scored.
     """
 
     dataset: Panoptic
@@ -38,33 +39,40 @@ class Inputs:
 
 
 def load(
-    dataset: Path, predictions: Path, *, image_ids: Collection[int] | None, missing_as_empty: bool
+    dataset: Path,
+    predictions: Path,
+    *,
+    image_ids: Collection[int] | None,
+    missing_as_empty: bool,
+    across: bool = False,
 ) -> tuple[Inputs, Cases]:
     """Load and check all but the PNGs; `image_ids` chooses images of the data set, None all.
 
+    With `across` the predictions may have the classes of another collection (`classes.across`).
     Raises MammoprepError where the two do not belong together, or an image has no prediction.
     """
     cases = Cases()
     truth = Panoptic(dataset, _read_panoptic(dataset, cases, side=TRUTH), ())
     not_given = _not_given(dataset, predictions)
     _choose(dataset, cases, image_ids)
-    renumber = {category.id: category.id for category in truth.categories}
+    agreed = classes.by_name(truth, truth)
     if "panoptic" not in not_given:
-        renumber = _renumbering(truth, Panoptic(predictions, _read_panoptic(predictions, cases, side=PREDICTED), ()))
+        theirs = Panoptic(predictions, _read_panoptic(predictions, cases, side=PREDICTED), ())
+        agreed = classes.across(truth.categories, theirs.categories) if across else classes.by_name(truth, theirs)
         if stray := cases.stray_prediction():
             _refuse_stray(predictions / "panoptic.json", f"image {stray[0]} ({stray[1]})", dataset)
     if "instances" not in not_given:
-        own, size_of = {category.id: category.id for category in truth.categories}, lru_cache(64)(cases.size_of)
-        cases.add_instances(TRUTH, read_truth(dataset, size_of=size_of, classes=own))
-        cases.add_instances(PREDICTED, read_results(predictions, size_of=size_of, classes=renumber))
+        size_of = lru_cache(64)(cases.size_of)
+        cases.add_instances(TRUTH, read_truth(dataset, size_of=size_of, classes=agreed.truth))
+        cases.add_instances(PREDICTED, read_results(predictions, size_of=size_of, classes=agreed.predicted))
     _read_semantic(predictions / PIECES["semantic"], cases, dataset)
     if not missing_as_empty:
         for piece in ("panoptic", "semantic"):
             if piece not in not_given:
                 _check_complete(predictions / PIECES[piece], cases, piece)
     cases.add_facts(_facts(dataset))
-    cases.renumber = renumber
-    return Inputs(truth, predictions, renumber, not_given), cases
+    cases.renumber = (agreed.truth, agreed.predicted)
+    return Inputs(Panoptic(dataset, agreed.categories, ()), predictions, agreed.predicted, not_given), cases
 
 
 def _read_panoptic(root: Path, cases: Cases, *, side: int) -> tuple[Category, ...]:
@@ -158,15 +166,6 @@ def _choose(dataset: Path, cases: Cases, image_ids: Collection[int] | None) -> N
         raise MammoprepError(f"{path} has no image {unknown}. Make the folds of this data set again.")
     if not len(cases):
         raise MammoprepError(f"{path} gives no image to score. Convert the data set again.")
-
-
-def _renumbering(truth: Panoptic, predicted: Panoptic) -> dict[int, int]:
-    ours, theirs = ({category.name: category.id for category in side.categories} for side in (truth, predicted))
-    for root, lacking in ((predicted.root, ours.keys() - theirs.keys()), (truth.root, theirs.keys() - ours.keys())):
-        if lacking:
-            names = ", ".join(map(repr, sorted(lacking)))
-            raise MammoprepError(f"{root / 'panoptic.json'} lacks the category {names}. Both must list the same names.")
-    return {theirs[name]: ours[name] for name in ours}
 
 
 def _read_semantic(folder: Path, cases: Cases, dataset: Path) -> None:

@@ -27,11 +27,12 @@ _FOLDERS = ("panoptic", "semantic")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is scored in one go: all images, or the validation images of a fold."""
+    """What is scored in one go: all images, or the validation images of a fold; `across`: as `tally` takes it."""
 
     dataset: Path
     predictions: Path
     image_ids: Sequence[int] | None = None
+    across: bool = False
 
 
 @dataclass(slots=True)

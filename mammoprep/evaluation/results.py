@@ -128,6 +128,8 @@ def load(folder: Path) -> Result:
         raise MammoprepError(f"{path} is no table of results. {_HINT}") from error
     place = folder.resolve()
     title = place.parent.name if place.name == "evaluation" else place.name
+    if place.parent.name == "on":
+        title = f"{place.parent.parent.name} on {place.name}"
     return Result(title, scores, header["matching"], tables, header["truth"])
 
 

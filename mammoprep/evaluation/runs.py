@@ -1,7 +1,7 @@
 """PREDICTIONS scored whole, a RUN folder fold by fold, each on its own validation images."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -85,6 +85,35 @@ def evaluate(
     return _with_intervals(report, dataset, tuple(folds.values()), tuple(tables), options)
 
 
+def evaluate_across(
+    dataset: Path,
+    predictions: Mapping[int, Path],
+    *,
+    options: Options = DEFAULTS,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score the PREDICTIONS of each fold's network for all images of a DATASET that none of them was trained on.
+
+    Lesion classes that the two collections do not share by name count as one. Scores are means over the networks,
+    counts sums; `images` and `patients` are those of the data set.
+    """
+    parts = [Part(dataset, path, across=True) for path in predictions.values()]
+    scored = _evaluate(parts, options=options, on_progress=on_progress)
+    reports = [replace(report, fold=fold) for fold, (report, _) in zip(predictions, scored, strict=True)]
+    whole = replace(over_folds(reports), images=reports[0].images, patients=reports[0].patients)
+    return _with_intervals(whole, dataset, tuple(predictions.values()), tuple(table for _, table in scored), options)
+
+
+def is_other(run: Path, dataset: Path) -> bool:
+    """Tell whether a DATASET is another one than a RUN was trained on, and not that one moved."""
+    content = _read_run(run)
+    trained_on, named = content.get("manifest_sha256"), content.get("dataset")
+    if not isinstance(trained_on, str) or (isinstance(named, str) and Path(named).resolve() == dataset.resolve()):
+        return False
+    manifest = dataset / "manifest.json"
+    return panoptic.file_hash(manifest if manifest.is_file() else dataset / "panoptic.json") != trained_on
+
+
 def locate(run: Path, *, on: Path | None = None) -> tuple[Path, dict[int, Path]]:
     """Give the data set of a RUN, `on` where it was moved, and the predictions of each fold, in their order."""
     content = _read_run(run)
@@ -104,6 +133,7 @@ def _evaluate(
             part.predictions,
             image_ids=part.image_ids,
             missing_as_empty=options.missing_as_empty,
+            across=part.across,
             workers=options.workers,
             on_progress=on_progress,
             keep=False,

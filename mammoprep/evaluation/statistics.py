@@ -72,7 +72,8 @@ def intervals(tables: Sequence[Table], *, resamples: int = RESAMPLES, seed: int 
         for name in key[:-1]:
             place = place.setdefault(name, {})
         place[key[-1]] = limits(drawn)
-    patients = sum(np.unique(table.facts["patient_id"]).size for table in tables)
+    apart = tables[:1] if _are_alike(tables) else tables
+    patients = sum(np.unique(table.facts["patient_id"]).size for table in apart)
     return Intervals(resamples=resamples, seed=seed, patients=patients, values=nested, level=LEVEL)
 
 
@@ -89,10 +90,21 @@ def why_not(tables: Sequence[Table]) -> str | None:
 
 
 def samples(tables: Sequence[Table], *, resamples: int, seed: int) -> Samples:
-    """Give the scores of each resample, averaged over the tables that have them."""
-    parts = [_resampled(table, draw(table, resamples=resamples, seed=(seed, k))) for k, table in enumerate(tables)]
+    """Give the scores of each resample, averaged over the tables that have them.
+
+    Tables of the same images are drawn alike, those of folds each for itself.
+    """
+    seeds = [(seed, 0 if _are_alike(tables) else k) for k in range(len(tables))]
+    parts = [
+        _resampled(table, draw(table, resamples=resamples, seed=own)) for table, own in zip(tables, seeds, strict=True)
+    ]
     keys = dict.fromkeys(key for part in parts for key in part)
     return {key: mean_of([part[key] for part in parts if key in part]) for key in keys}
+
+
+def _are_alike(tables: Sequence[Table]) -> bool:
+    """Tell whether several networks were scored on the same images."""
+    return all(table.names == tables[0].names for table in tables)
 
 
 def _resampled(table: Table, draws: Iterable[Draws]) -> Samples:

@@ -69,6 +69,7 @@ def tally(
     *,
     image_ids: Collection[int] | None = None,
     missing_as_empty: bool = False,
+    across: bool = False,
     workers: parallel.Workers = parallel.ONE,
     on_progress: Callable[[int, int], None] | None = None,
     keep: bool = True,
@@ -77,12 +78,15 @@ def tally(
     """Compare PREDICTIONS with a DATASET, or with those of its images that `image_ids` names.
 
     An image without a prediction, or with a PNG that cannot be read, raises MammoprepError; with `missing_as_empty`
-    it is scored as if nothing had been predicted. Without `keep` the images are made while they are gone through,
-    which is possible once, so that no more than some are in memory. The first `skip` images are left out.
+    it is scored as if nothing had been predicted. With `across` lesion classes that the two do not share are one.
+    Without `keep` the images are made while they are gone through, which is possible once, so that no more than some
+    are in memory. The first `skip` images are left out.
     """
     if workers.cluster:  # whose workers stand in other folders
         dataset, predictions = dataset.resolve(), predictions.resolve()
-    content, cases = inputs.load(dataset, predictions, image_ids=image_ids, missing_as_empty=missing_as_empty)
+    content, cases = inputs.load(
+        dataset, predictions, image_ids=image_ids, missing_as_empty=missing_as_empty, across=across
+    )
     work = partial(_tally_cases, content, missing_as_empty=missing_as_empty)
     chunks = parallel.batched(islice(cases, skip, None), CHUNK)
     done = parallel.each(work, chunks, workers=workers, killed=_refuse_killer)

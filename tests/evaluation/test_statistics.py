@@ -254,9 +254,10 @@ def test_folds_are_averaged_in_each_resample(drawn):
 
 
 def test_patients_of_each_fold_are_drawn_on_their_own(drawn):
-    """The same images as two folds: the mean of two independent draws, half of the one that a lone fold has."""
+    """Images alike in two folds: the mean of two independent draws, half of the one that a lone fold has."""
     table = tabulated(drawn((MASS, MASS), (MASS, BLANK)))
-    alone, both = (samples(tables, resamples=100, seed=0)["dice", "per_image"] for tables in ([table], [table] * 2))
+    folds = [table, replace(table, names=("other-1", "other-2"))]
+    alone, both = (samples(tables, resamples=100, seed=0)["dice", "per_image"] for tables in ([table], folds))
     assert set(alone.tolist()) == {0.0, 0.5, 1.0}
     assert set(both.tolist()) == {0.0, 0.25, 0.5, 0.75, 1.0}
     assert set((2 * both - alone).tolist()) == {0.0, 0.5, 1.0}
