@@ -39,7 +39,7 @@ class TrainConfig:
     class_weights: str = "none"
     """Weights of the lesion classes in the cross-entropy: `none`, `inverse` (of their lesions), or numbers: 1,2,4."""
     steps: int = 9000
-    """Optimiser steps; where `epochs` is given they follow from it."""
+    """Optimiser steps; where `epochs` is given they follow from it. 0: the network predicts as it starts."""
     epochs: float = 0.0
     """Times that every training image of the fold is seen; 0 leaves it to `steps`."""
     batch_size: int = 4
@@ -107,6 +107,11 @@ class Architecture:
     def trained(self) -> "Architecture":
         """Give it as a trained network needs it: without parts that only the start of a training needs."""
         return self
+
+    @property
+    def prompted_by(self) -> str:
+        """Give what tells it where to look at prediction, as `prompts.prompted` reads it; "" where it finds out."""
+        return ""
 
     @property
     def leaner(self) -> str:

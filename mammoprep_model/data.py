@@ -19,7 +19,7 @@ from mammoprep_model import balance
 from mammoprep_model.augment import Floats as Floats
 from mammoprep_model.augment import Grey, Sample, augment, fitted, pad, sized, to_float
 from mammoprep_model.config import TrainConfig
-from mammoprep_model.segmenter import Batch
+from mammoprep_model.segmenter import Batch, Prompts
 
 CACHE_BYTES = 2**30
 _ORDER, _AUGMENT = 0, 1  # keep the two kinds of random streams apart
@@ -30,7 +30,8 @@ class Picture:
     """One image to predict: panoptic.json's id and name, and how to read its pixels (H, W).
 
     `size_of` gives the (height, width) of what is predicted from that of the pixels, `stored_of` that at which a
-    DATASET would store them; None: the same. `mark` tells a loose file from a later one of its name.
+    DATASET would store them; None: the same. `mark` tells a loose file from a later one of its name. `prompts` tells a
+    promptable network where to look; None: nothing does.
     """
 
     id: int
@@ -39,6 +40,7 @@ class Picture:
     size_of: Callable[[tuple[int, int]], tuple[int, int]] | None = None
     stored_of: Callable[[tuple[int, int]], tuple[int, int]] | None = None
     mark: str = ""
+    prompts: Callable[[], Prompts] | None = None
 
 
 def pictures(dataset: Panoptic, image_ids: Collection[int] | None = None) -> list[Picture]:

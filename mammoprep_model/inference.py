@@ -17,7 +17,7 @@ from mammoprep_model.checkpoint import RunConfig, module_of
 from mammoprep_model.config import TrainConfig
 from mammoprep_model.data import Floats, Picture, fit
 from mammoprep_model.predictions import Predicted, Predictions, header
-from mammoprep_model.segmenter import Prediction, Segmenter
+from mammoprep_model.segmenter import Prediction, Promptable, Prompts, Segmenter
 from mammoprep_model.segments import Answer, Instance, find_instances, heatmap, levels, merge, semantic
 from mammoprep_model.views import Seen, View, join, see, views
 
@@ -245,8 +245,25 @@ class Runner:
         images = torch.from_numpy(np.stack([_look(item.image, view) for item, view in batch])).to(self.config.device)
         images = images[:, None].expand(-1, 3, -1, -1)
         mixed = self.config.preset.train.mixed_precision and images.is_cuda
+        prompts = [_prompts_of(item) for item, _ in batch if item.picture.prompts]
         with torch.inference_mode(), torch.autocast("cuda", dtype=torch.bfloat16, enabled=mixed):
+            if prompts and isinstance(self._network, Promptable):
+                return self._network.predict_at(images, prompts)
             return self._network.predict(images)
+
+
+def _prompts_of(item: _Prepared) -> Prompts:
+    """Give a picture's prompts with their points as shares of its padded image."""
+    if item.picture.prompts is None:
+        raise TypeError(f"{item.picture.name} has no prompts, and others of its batch have")
+    if len(item.views) > 1:
+        raise MammoprepError(
+            "Prompts point into a whole image, which the network must see at once and upright. Leave out --tiles and"
+            " --flip, or say --prompts grid."
+        )
+    prompts = item.picture.prompts()
+    (height, width), (padded_height, padded_width) = item.content, item.padded
+    return replace(prompts, points=prompts.points * torch.tensor([width / padded_width, height / padded_height]))
 
 
 def _look(image: Floats, view: View) -> Floats:

@@ -1,6 +1,6 @@
 """The contract that every network here keeps: `loss(batch)` to train it, `predict(images)` to use it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -95,6 +95,31 @@ class Segmenter(Protocol):
 
     def load_trained(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `trained_state` gave; a tensor too many, too few or of another shape is an error."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Where a promptable network is told to look in one image, a point a lesion.
+
+    `points` (N, 2) are x and y as shares of the image's width and height, `labels` (N,) the place of each one's class
+    among the categories. `scores` (N,) in [0, 1] is how sure the source is of a lesion there; None: the network says.
+    """
+
+    points: Tensor
+    labels: Tensor
+    scores: Tensor | None = None
+
+
+@runtime_checkable
+class Promptable(Protocol):
+    """A network that can be told where to look; `predict` finds places itself."""
+
+    def predict_at(self, images: Tensor, prompts: Sequence[Prompts]) -> list[Prediction]:
+        """Segment images as `predict` does: a mask for each prompt of an image. There are no gradients.
+
+        Points are shares of the images that the network sees, padding and all.
+        """
         ...
 
 

@@ -116,11 +116,11 @@ def check(config: TrainConfig) -> None:
         ),
         "keep": (config.keep == "last" or not config.validate_every, "last where train.validate_every is above 0"),
     }
-    for name in ("epochs", "cache_gib", "micro_batch", "validate_every", "cpu_threads", "clip_norm"):
+    for name in ("steps", "epochs", "cache_gib", "micro_batch", "validate_every", "cpu_threads", "clip_norm"):
         rules[name] = (getattr(config, name) >= 0, "0 or more")
     for name in ("plateau_patience", "early_stop"):
         rules[name] = (getattr(config, name) >= 0, "0 or more")
-    for name in ("size", "steps", "batch_size", "checkpoint_every"):
+    for name in ("size", "batch_size", "checkpoint_every"):
         rules[name] = (getattr(config, name) >= 1, "1 or more")
     rules["learning_rate"] = (config.learning_rate > 0, "positive")
     for name, (kept, rule) in rules.items():

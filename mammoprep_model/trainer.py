@@ -17,6 +17,7 @@ from mammoprep_model.interrupts import Stopped, stop_requests
 from mammoprep_model.log import Log, PeakMemory, Step
 from mammoprep_model.optimizer import Average, make_optimizer
 from mammoprep_model.plan import DEFAULTS, Fold, Job, Session
+from mammoprep_model.prompts import Prompted, prompted
 from mammoprep_model.ranks import Ranks
 from mammoprep_model.schedule import Schedule, needs_loss
 from mammoprep_model.segmenter import Segmenter
@@ -47,6 +48,8 @@ def train(
         _check_processes(jobs, session=session, ranks=ranks)
         for remark in plan.remarks(source, jobs):
             session.note(remark)
+        for job in jobs:
+            _prompted(source, job)  # or say now what they lack
         left = ranks.gather([job for job in jobs if not (session.resume and job.is_finished)])[0]
         if session.jobs > 1 and len(left) > 1:
             _untrained(left[0], on="cpu")
@@ -80,7 +83,12 @@ def _untrained(job: Job, *, on: str) -> Segmenter:
     train = job.config.preset.train
     if train.cpu_threads:
         torch.set_num_threads(train.cpu_threads)
-    return checkpoint.untrained(replace(job.config, device=on))
+    network = checkpoint.untrained(replace(job.config, device=on))
+    if train.steps and not any(each.requires_grad for each in checkpoint.module_of(network).parameters()):
+        raise MammoprepError(
+            "Nothing of this network is trained. Say --set train.steps=0 --set train.epochs=0 for a RUN of it as it is."
+        )
+    return network
 
 
 def _train_alone(job: Job, session: Session) -> None:
@@ -97,7 +105,10 @@ def _train_fold(network: Segmenter, job: Job, *, session: Session, ranks: Ranks)
     source = panoptic.load(Path(job.config.dataset))
     memory = PeakMemory(job.config.device)
     try:
-        _fit(network, source, job=job, memory=memory, session=session, ranks=ranks)
+        if job.config.preset.train.steps:
+            _fit(network, source, job=job, memory=memory, session=session, ranks=ranks)
+        elif ranks.is_first:
+            checkpoint.save(job.run, checkpoint.tensors_of(network), state={})
         if ranks.is_first:
             _predict(network, source, job=job, session=session)
     except torch.OutOfMemoryError as error:
@@ -119,8 +130,15 @@ def _predict(network: Segmenter, source: Panoptic, *, job: Job, session: Session
         existing="overwrite",  # of an interrupted run; finished ones are gone by now
         on_progress=on_predict and (lambda done, total: on_predict(fold, done, total)),
     )
+    found = _prompted(source, job)
+    options = replace(options, facts=found.facts)
+    inference.predict(network, found.pictures, out=job.predictions, config=job.config, options=options)
+
+
+def _prompted(source: Panoptic, job: Job) -> Prompted:
+    """Give the validation images with what the network is told of them."""
     pictures = data.pictures(source, job.val_ids)
-    inference.predict(network, pictures, out=job.predictions, config=job.config, options=options)
+    return prompted(pictures, job.config.preset.model, categories=source.categories, dataset=source)
 
 
 def _fit(network: Segmenter, source: Panoptic, *, job: Job, memory: PeakMemory, session: Session, ranks: Ranks) -> None:

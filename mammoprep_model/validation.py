@@ -23,6 +23,7 @@ from mammoprep.panoptic import Panoptic
 from mammoprep_model import checkpoint, data, inference
 from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.log import Log
+from mammoprep_model.prompts import prompted
 from mammoprep_model.segmenter import Segmenter, Whole
 
 THRESHOLD = 0.1
@@ -69,18 +70,23 @@ class Validation:
         """Score the network as it is, and show it in the log; it is left ready to train."""
         with TemporaryDirectory(prefix="validation-", dir=self._run) as folder:
             out = Path(folder) / "predictions"
-            pictures = data.pictures(self._dataset, self._image_ids)
-            options = inference.Options(batch_size=self._config.preset.train.micro_batch or None)
-            inference.predict(network, pictures, out=out, config=self._config, options=options)
+            found = prompted(
+                data.pictures(self._dataset, self._image_ids),
+                self._config.preset.model,
+                categories=self._dataset.categories,
+                dataset=self._dataset,
+            )
+            options = inference.Options(batch_size=self._config.preset.train.micro_batch or None, facts=found.facts)
+            inference.predict(network, found.pictures, out=out, config=self._config, options=options)
             sweep = score(tally(self._dataset.root, out, image_ids=self._image_ids)).scores.sweep
             level = THRESHOLDS.index(THRESHOLD)
             curves = {name: getattr(sweep, name) for name in _QUALITIES}
-            found = {name: curve[level] if curve else None for name, curve in curves.items()}
+            scores = {name: curve[level] if curve else None for name, curve in curves.items()}
             if log:
-                log.show(step, found, dataset=self._dataset.root, predictions=out)
+                log.show(step, scores, dataset=self._dataset.root, predictions=out)
         checkpoint.module_of(network).train()
-        self._add(step, found)
-        self._choose(network, step=step, quality=found["PQ"] or 0.0)
+        self._add(step, scores)
+        self._choose(network, step=step, quality=scores["PQ"] or 0.0)
 
     @torch.no_grad()
     def measure(self, network: Segmenter, *, step: int, size: int, log: Log | None = None) -> float:

@@ -10,7 +10,7 @@ from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep_model import checksums, weight_files
 from mammoprep_model.weight_files import DIFFUSERS, ENDINGS, OPEN_CLIP, TRANSFORMERS
 
-Layout = Literal["diffusers", "clip", "open_clip", "swin", "mask2former", "vit"]
+Layout = Literal["diffusers", "clip", "open_clip", "swin", "mask2former", "vit", "sam"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,14 @@ SOURCES: Mapping[str, Source] = {
             1220,
             (("config.json",), TRANSFORMERS),
             "3e4ef6b7f89b75bd238eac50e629a17abd6ebb34",
+        ),
+        Source(
+            "sam-vit-l",
+            "sam",
+            "facebook/sam-vit-large",
+            "Apache-2.0",
+            1250,
+            (("config.json",), TRANSFORMERS),
         ),
         Source(
             "m2f-coco",
@@ -206,7 +214,7 @@ def _check_whole(source: Source, path: Path) -> None:
         raise MammoprepError(
             f"{folder} is not a whole {source.name}: {missing} is missing{where}. {needs(source.name)}"
         )
-    kind = weight_files.kind_of(folder) if source.layout in ("clip", "swin", "mask2former", "vit") else None
+    kind = weight_files.kind_of(folder) if source.layout in ("clip", "swin", "mask2former", "vit", "sam") else None
     if kind and kind != source.layout:
         raise MammoprepError(f"{folder} is no {source.name}: it holds a {kind}. {needs(source.name)}")
 

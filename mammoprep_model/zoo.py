@@ -7,6 +7,7 @@ from types import MappingProxyType
 from mammoprep.errors import UnknownNameError
 from mammoprep_model.config import Architecture, ModelConfig, Preset, TrainConfig
 from mammoprep_model.diffusion.config import DiffusionConfig
+from mammoprep_model.promptable.config import SamConfig
 from mammoprep_model.semantic.config import RANDOM, SetrConfig, UNetConfig
 
 
@@ -27,6 +28,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "u-net": Family(UNetConfig, "mammoprep_model.semantic.network"),
         "setr": Family(SetrConfig, "mammoprep_model.semantic.network"),
         "diffusion": Family(DiffusionConfig, "mammoprep_model.diffusion.network"),
+        "sam": Family(SamConfig, "mammoprep_model.promptable.network"),
     }
 )
 """The families by name; each lies in a folder of its own or of relatives."""
@@ -249,8 +251,25 @@ _SEGDIFF = replace(
     trained=164.126,
 )
 
+# SAM as the thesis used it: one image a step, stretched to 1024² (a stride of as much lets train.fit=pad make squares
+# too), its contrast left alone.
+_SAM_FT = Preset(
+    name="sam-ft",
+    summary="SAM (ViT-L), all of it fine-tuned, prompted by the ground truth unless told otherwise.",
+    model=SamConfig(),
+    train=replace(_THESIS, size=1024, crop=1024, stride=1024, clahe=False, batch_size=1),
+    trained=312.343,
+)
+_SAM_ZS = Preset(
+    name="sam-zs",
+    summary="SAM (ViT-L) as it is: training takes no step, and the RUN predicts.",
+    model=SamConfig(backbone_frozen=True),
+    train=replace(_SAM_FT.train, epochs=0, steps=0, schedule="milestones", early_stop=0),
+    frozen=312.343,
+)
+
 _ALL = (
-    *(_TINY, _U_NET, _SETR_FS, _SETR_FT, _SETR_VPT),
+    *(_TINY, _U_NET, _SETR_FS, _SETR_FT, _SETR_VPT, _SAM_ZS, _SAM_FT),
     *(_SEGDIFF, _ENSEMDIFF, _MEDSEGDIFF),
     *(_M2F_SWIN_L, _M2F_SD, _ODISE, _ODISE_BIOMEDCLIP, _ODISE_MAM_E, _M_ODISE),
 )

@@ -110,5 +110,7 @@ def _show(found: "Comparison") -> None:
         screen.print()
     if found.published:
         table(f"{layout.origin(found.published)}, {layout.PUBLISHED}", [cells(r) for r in found.published])
+    if found.footnote:
+        screen.print(found.footnote, soft_wrap=True, markup=False)
     if found.reason:
         screen.print(f"Not given: differences ({found.reason}).")

@@ -40,13 +40,14 @@ def _entry(preset: "Preset", published: Mapping[str, Any]) -> dict[str, Any]:
     from mammoprep_model.weights import SOURCES
     from mammoprep_model.zoo import family_of
 
+    counted = bool(preset.trained or preset.frozen)
     return {
         "name": preset.name,
         "summary": preset.summary,
         "family": family_of(preset.model),
         **preset.model.shown,
-        "trained_millions": preset.trained or None,
-        "frozen_millions": preset.frozen if preset.trained else None,
+        "trained_millions": preset.trained if counted else None,
+        "frozen_millions": preset.frozen if counted else None,
         "weights": [_facts(SOURCES[part]) for part in preset.model.parts],
         "published": published,
     }

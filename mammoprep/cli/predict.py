@@ -30,6 +30,8 @@ _ENDINGS = frozenset({".dcm", ".dicom", ".dic", ".png", ".jpg", ".jpeg", ".pgm",
 
 _TILES = """Show the network each image this many times as large, in windows that overlap by half: worth it where the
 files have more pixels than the network sees otherwise."""
+_PROMPTS = """Where a promptable network is told to look: ground-truth (SOURCE's lesions: its scores are marked), grid
+(whatever it finds), or detections:RUN (the lesions of another RUN or PREDICTIONS)."""
 _SEG = """Also write OUT/dicom-seg/*.dcm, for the archive that SOURCE's DICOM files came from; implies --native. They
 carry the patient and study of their mammogram, as nothing else here does: treat them like the mammograms."""
 
@@ -46,6 +48,7 @@ def predict(
     tiles: Annotated[int, typer.Option(min=1, max=8, help=_TILES)] = 1,
     flip: Annotated[bool, typer.Option("--flip", help="Show it each image mirrored too.")] = False,
     dicom_seg: Annotated[bool, typer.Option("--dicom-seg", help=_SEG)] = False,
+    prompts: Annotated[str | None, typer.Option(help=_PROMPTS, show_default="as in training")] = None,
     weights: Annotated[
         list[str] | None, typer.Option(help="Where a part lies: mam-e=DIR, or a folder of parts. May be repeated.")
     ] = None,
@@ -79,7 +82,8 @@ def predict(
         pictures, files = _pictures(source, config=saved, native=native or dicom_seg, names=names)
         segs = _Segs(run, source, files, config=saved) if dicom_seg else None
         config = replace(saved, device=str(checkpoint.pick_device(device)))
-        facts = _facts(run, source, native=native, dicom_seg=dicom_seg)
+        pictures, told = _prompted(pictures, source, prompts, config=saved)
+        facts = {**_facts(run, source, native=native, dicom_seg=dicom_seg), **told}
         options = inference.Options(batch_size, existing, tiles, flip, verify=verify, facts=facts, also=segs)
         if resume and predictions.is_complete(out, pictures, header=options.header(config), verify=verify):
             console.note(f"{out} was complete already.")
@@ -143,6 +147,25 @@ def _facts(run: Path, source: Path, *, native: bool, dicom_seg: bool) -> dict[st
         "native": native or dicom_seg,
         "dicom_seg": dicom_seg,
     }
+
+
+def _prompted(
+    pictures: "list[Picture]", source: Path, asked: str | None, *, config: "RunConfig"
+) -> "tuple[list[Picture], Mapping[str, Any]]":
+    """Tell a promptable network where to look, as asked or as in training; give what manifest.json says of it."""
+    from mammoprep import panoptic
+    from mammoprep_model import settings
+    from mammoprep_model.prompts import prompted
+
+    preset = config.preset
+    if not preset.model.prompted_by:
+        if asked:
+            raise MammoprepError(f"{preset.name} takes no prompts. Leave out --prompts.")
+        return pictures, {}
+    model = settings.change(preset, [f"model.prompts={asked}"] if asked else []).model
+    dataset = panoptic.load(source) if (source / "panoptic.json").is_file() else None
+    found = prompted(pictures, model, categories=config.categories, dataset=dataset)
+    return list(found.pictures), found.facts
 
 
 def _names(

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 QUALITIES = ("RQ", "SQ", "PQ", "AP")
 NOT_GIVEN = "not given"
+MARK = "†"
+"""As in scores.json's notes: beside scores of predictions that knew where the lesions are."""
 ONE = 0.1
 """The IoU threshold where a table has room for one."""
 
@@ -17,10 +19,12 @@ ONE = 0.1
 def show(content: Mapping[str, Any], *, iou_sweep: bool = False) -> None:
     """Print what scores.json says: the main tables, the parts, what to know, what is not given."""
     screen = console.stdout()
+    mark = f"{MARK} " if content.get("knows_truth") else ""
     patients = "" if content["patients"] is None else f" of {content['patients']} patients"
     folds = f", mean ± standard deviation over {len(content['folds'])} folds" if content["std"] else ""
-    screen.print(f"{content['images']} images{patients}{folds}; matching {content['matching']}; per cent\n")
+    screen.print(f"{mark}{content['images']} images{patients}{folds}; matching {content['matching']}; per cent\n")
     for title, table in _tables(content, iou_sweep=iou_sweep):
+        title = mark + title
         if title:
             screen.print(title, style="bold", soft_wrap=True)
         screen.print(table, "")

@@ -120,6 +120,7 @@ def _choices(model: str | None, *, run: Path | None) -> "Choices":
 def _report(dataset: Path, out: Path, *, json: bool) -> None:
     """Print how well each fold's validation images were segmented; `evaluate` says more."""
     from mammoprep.evaluation import runs
+    from mammoprep.evaluation.report import KNOWS_TRUTH, MARK
 
     with console.progress("evaluate") as on_progress:
         options = runs.Options(resamples=0)
@@ -127,13 +128,17 @@ def _report(dataset: Path, out: Path, *, json: bool) -> None:
     scores = {
         fold["fold"]: {name: _at(content, fold["sweep"][name]) for name in ("PQ", "AP")} for fold in content["folds"]
     }
+    known = {"knows_truth": True} if content.get("knows_truth") else {}
     if json:
-        console.print_json({"run": str(out), "folds": scores})
+        console.print_json({"run": str(out), "folds": scores, **known})
         return
     for fold, curves in scores.items():
         console.stdout().print(
-            f"fold {fold}: {'; '.join(_line(name, values) for name, values in curves.items())}", soft_wrap=True
+            f"{MARK * bool(known)}fold {fold}: {'; '.join(_line(name, values) for name, values in curves.items())}",
+            soft_wrap=True,
         )
+    if known:
+        console.stdout().print(KNOWS_TRUTH, soft_wrap=True)
     console.stdout().print(f"{out} holds the run. All scores: mammoprep evaluate {out} --iou-sweep", soft_wrap=True)
 
 

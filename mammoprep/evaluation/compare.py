@@ -11,6 +11,7 @@ import numpy as np
 
 from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep.evaluation.matching import THRESHOLDS
+from mammoprep.evaluation.report import KNOWS_TRUTH, MARK
 from mammoprep.evaluation.results import Result
 from mammoprep.evaluation.statistics import LEVEL, RESAMPLES, SEED, Key, limits, samples, why_not
 
@@ -68,6 +69,11 @@ class Comparison:
     differences: tuple[Difference, ...]
     reason: str | None
 
+    @property
+    def footnote(self) -> str | None:
+        """Say what the mark beside a title means; None where none has it."""
+        return KNOWS_TRUTH if any(row.title.endswith(f" {MARK}") for row in self.rows) else None
+
     def to_json(self) -> dict[str, Any]:
         """Give the dictionary of comparison.json."""
 
@@ -86,6 +92,7 @@ class Comparison:
                 for d in self.differences
             ],
             "level": LEVEL,
+            **({"footnote": self.footnote} if self.footnote else {}),
             "not_given": {} if self.reason is None else {"differences": self.reason},
         }
 
@@ -150,9 +157,11 @@ def _check_alike(results: Sequence[Result]) -> None:
 
 
 def _titles(results: Sequence[Result]) -> list[str]:
-    """Give the results' titles, numbered where two are the same."""
+    """Give the results' titles, numbered where two are the same, marked where prompts gave the truth away."""
     titles = [result.title for result in results]
-    return [f"{t} ({i})" if titles.count(t) > 1 else t for i, t in enumerate(titles, start=1)]
+    apart = [f"{t} ({i})" if titles.count(t) > 1 else t for i, t in enumerate(titles, start=1)]
+    marks = [f" {MARK}" if result.scores.get("knows_truth") else "" for result in results]
+    return [title + mark for title, mark in zip(apart, marks, strict=True)]
 
 
 def _cells(result: Result, level: int) -> dict[str, Cell]:

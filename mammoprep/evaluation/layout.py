@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import StringIO
 
 from mammoprep.evaluation.compare import MEASURES, Cell, Comparison, Difference, Row
+from mammoprep.evaluation.report import MARK
 from mammoprep.evaluation.statistics import LEVEL
 
 PUBLISHED = "published: other folds, code and way of matching, so not comparable to the digit"
@@ -70,6 +71,7 @@ def as_markdown(comparison: Comparison) -> str:
     if comparison.differences:
         lines += ["", f"minus {comparison.rows[0].title}, percentage points, {_interval()}", ""]
         lines += _markdown(("", *MEASURES), ((name, *_changes(by)) for name, by in changes(comparison).items()))
+    lines += ["", comparison.footnote] if comparison.footnote else []
     return "\n".join(lines) + "\n"
 
 
@@ -103,7 +105,10 @@ def as_latex(comparison: Comparison) -> str:
         heading = f"{_escaped(origin(comparison.published))}, published"
         lines += ["\\midrule", f"\\multicolumn{{{width}}}{{l}}{{\\emph{{{heading}}}}} \\\\"]
         lines += [_latex((_escaped(row.title), *_bold(row, str, " $\\pm$ "))) for row in comparison.published]
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]).replace("–", "--") + "\n"
+    if comparison.footnote:
+        lines += ["\\midrule", f"\\multicolumn{{{width}}}{{p{{\\linewidth}}}}{{{_escaped(comparison.footnote)}}} \\\\"]
+    text = "\n".join([*lines, "\\bottomrule", "\\end{tabular}"])
+    return text.replace("–", "--").replace(MARK, "$\\dagger$") + "\n"
 
 
 def _latex(cells: Iterable[str]) -> str:

@@ -16,6 +16,12 @@ NOTES = (
 )
 """What a reader of the sweep has to know."""
 
+MARK = "†"
+"""Stands beside scores of predictions that knew where the lesions are."""
+KNOWS_TRUTH = (
+    f"{MARK} Predicted with prompts from the ground truth, which gave away where the lesions are and of which class: "
+    "how well they are outlined, not how well they are found."
+)
 FEW_PATIENTS = 20
 """With fewer patients a note calls the intervals rough: their ends are a few patients' own scores."""
 _VISIBLE = 5e-5
@@ -242,7 +248,8 @@ class Report:
     """The scores of some images. Over folds `scores` is the mean, `std` the spread and `folds` each fold's report.
 
     `missing` counts the images scored as if nothing had been predicted; `fold` is the number of the fold in folds.json,
-    None where the images are not one fold; `not_given` says for each score that is None why.
+    None where the images are not one fold; `not_given` says for each score that is None why; `knows_truth` that prompts
+    from the ground truth gave away where the lesions are.
     """
 
     images: int
@@ -256,6 +263,7 @@ class Report:
     folds: "tuple[Report, ...]" = ()
     intervals: Intervals | None = None
     explained: Mapping[str, Explained] | None = None
+    knows_truth: bool = False
 
     @property
     def best(self) -> float | None:
@@ -275,6 +283,7 @@ class Report:
             **self._numbers(self.scores),
             "intervals": self.intervals and self.intervals.to_json(),
             **({"explain_threshold": self._explained()} if self.explained else {}),
+            **({"knows_truth": True} if self.knows_truth else {}),
             "std": self._numbers(self.std) if self.std else None,
             "folds": [fold.to_json() for fold in self.folds],
             "not_given": dict(self.not_given),
@@ -283,6 +292,8 @@ class Report:
 
     def _warnings(self) -> Iterator[str]:
         """Say what makes these very figures less sure than they look."""
+        if self.knows_truth:
+            yield KNOWS_TRUTH
         ties, level = self.scores.ties, FIXED_LEVELS[SHOWN]
         if ties and ties.low and ties.high and ties.high[level] - ties.low[level] > _VISIBLE:
             low, high = (100 * curve[level] for curve in (ties.low, ties.high))

@@ -40,6 +40,8 @@ class Options:
 
 
 DEFAULTS = Options()
+TRUTH = "ground-truth"
+"""What manifest.json of PREDICTIONS calls prompts that give away where the lesions are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,13 @@ def locate(run: Path, *, on: Path | None = None) -> tuple[Path, dict[int, Path]]
     return dataset, _folds(run)
 
 
+def knows_truth(predictions: Path) -> bool:
+    """Tell whether PREDICTIONS were made with prompts from the ground truth, as their manifest.json says."""
+    path = predictions / "manifest.json"
+    content = panoptic.read_json(path, hint="It comes with the predictions.") if path.is_file() else None
+    return isinstance(content, dict) and content.get("prompts") == TRUTH
+
+
 def _evaluate(
     parts: Sequence[Part], *, options: Options, on_progress: Callable[[int, int], None] | None
 ) -> list[tuple[Report, Table]]:
@@ -146,6 +155,7 @@ def _evaluate(
         report = _with_uncertainty(
             report_of(table, not_given=compared.not_given, matching=options.matching), part, options
         )
+        report = replace(report, knows_truth=knows_truth(part.predictions))
         scored.append((replace(report, explained=explain(tables)) if options.explain else report, table))
     return scored
 

@@ -81,6 +81,7 @@ def over_folds(reports: Sequence[Report]) -> Report:
         std=_combine(parts, rate=stdev, number=stdev, least=2) if len(folds) > 1 else None,
         folds=folds,
         explained=explained and strata.in_order(explained),
+        knows_truth=any(report.knows_truth for report in folds),
     )
 
 

@@ -1,0 +1,1 @@
+"""Promptable networks: a Segment Anything Model that outlines what points lie on."""
