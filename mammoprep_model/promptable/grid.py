@@ -1,11 +1,14 @@
 """Masks without a prompt: points on a grid, of whose masks the sure and stable ones stay, each once."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from mammoprep_model.promptable.config import SamConfig
-from mammoprep_model.promptable.sam import Sam
 
+Outline = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Maps an image's embedding (D, h, w) and points (N, 1, 2) to masks (N, 3, 4h, 4w) and their qualities (N, 3)."""
 AT_ONCE = 64
 """Points that are outlined at a time."""
 MOST = 100
@@ -14,13 +17,13 @@ OFFSET = 1.0
 """Logits by which a stable mask may be moved."""
 
 
-def find(sam: Sam, embedding: Tensor, *, config: SamConfig) -> tuple[Tensor, Tensor]:
+def find(outline: Outline, embedding: Tensor, *, config: SamConfig) -> tuple[Tensor, Tensor]:
     """Give masks (N, S/4, S/4), the surest first, and what IoU (N,) each says it has, for an embedding (D, h, w).
 
     SAM's automatic mask generation (arXiv 2304.02643, appendix B) on one scale. Stability and overlap are those of the
     masks, at their own size and not at the image's.
     """
-    kept = [_stay(*sam.outline(embedding, points[:, None]), config) for points in _points(embedding, config.grid)]
+    kept = [_stay(*outline(embedding, points[:, None]), config) for points in _points(embedding, config.grid)]
     masks, qualities = (torch.cat(each) for each in zip(*kept, strict=True))
     order = qualities.argsort(descending=True, stable=True)
     chosen = apart(masks[order] > 0, most=config.grid_overlap)

@@ -14,8 +14,6 @@ from mammoprep_model.promptable.config import RANDOM, SamConfig
 from mammoprep_model.saved import Saved
 from mammoprep_model.segmenter import Batch, Prediction, Prompts, Whole
 
-AT_ONCE = 64
-"""Prompts that are outlined at a time at prediction."""
 _STEEP = 100.0
 """Factor that keeps what is no lesion from taking a lesion's edge, whatever the lesion's score."""
 
@@ -68,8 +66,8 @@ class Promptable(Saved):
         found = []
         for embedding, prompt in zip(self.sam.encode(images), prompts, strict=True):
             points = prompt.points.to(images)
-            starts = range(0, max(1, len(points)), AT_ONCE)
-            parts = [self._best(embedding, points[start : start + AT_ONCE]) for start in starts]
+            starts = range(0, max(1, len(points)), grid.AT_ONCE)
+            parts = [self._best(embedding, points[start : start + grid.AT_ONCE]) for start in starts]
             masks, qualities = (torch.cat(each) for each in zip(*parts, strict=True))
             scores = (1 + qualities) / 2 if prompt.scores is None else prompt.scores.to(qualities)
             found.append(self._predict(masks, scores, labels=prompt.labels.to(images.device)))
@@ -85,7 +83,7 @@ class Promptable(Saved):
             )
         found = []
         for embedding in self.sam.encode(images):
-            masks, scores = grid.find(self.sam, embedding, config=self._config)
+            masks, scores = grid.find(self.sam.outline, embedding, config=self._config)
             labels = torch.full((len(masks),), self._lesions[0], device=images.device)
             found.append(self._predict(masks, scores, labels=labels))
         return found

@@ -67,7 +67,7 @@ def test_a_value_of_another_type_is_one_line(assignment: str, reason: str) -> No
         ({"crop": 100}, "multiple of train.stride"),
         ({"stride": 6}, "multiple of 4"),
         ({"fit": "stretch", "view": "windows"}, "pad where train.view is not whole"),
-        ({"steps": 0}, "train.steps = 0"),
+        ({"steps": -1}, "train.steps = -1"),
         ({"batch_size": -1}, "train.batch_size"),
         ({"scale": (2.0, 1.0)}, "train.scale"),
         ({"learning_rate": 0.0}, "train.learning_rate"),

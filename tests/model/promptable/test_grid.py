@@ -1,7 +1,5 @@
 """Masks of a grid of points: which stay."""
 
-from types import SimpleNamespace
-
 import torch
 
 from mammoprep_model.promptable import grid
@@ -33,8 +31,8 @@ def test_points_stand_in_the_middles_of_cells_and_sure_stable_masks_stay():
             masks[place, 1] = 0.5
         return masks, points[:, 0, :1].expand(-1, 3) + torch.tensor([0.0, 0.5, 0.5])
 
-    sam, config = SimpleNamespace(outline=outline), SamConfig(grid=2, grid_iou=0.7)
-    masks, qualities = grid.find(sam, torch.zeros(8, 1, 1), config=config)
+    config = SamConfig(grid=2, grid_iou=0.7)
+    masks, qualities = grid.find(outline, torch.zeros(8, 1, 1), config=config)
     assert torch.cat(seen)[:, 0].tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
     assert qualities.tolist() == [0.75, 0.75]
     assert [torch.nonzero(mask > 0).tolist() for mask in masks] == [[[1, 3]], [[3, 3]]]
