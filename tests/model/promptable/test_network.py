@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
-from mammoprep_model import zoo
+from mammoprep_model import speed, zoo
 from mammoprep_model.optimizer import make_optimizer
 from mammoprep_model.promptable.config import SamConfig
 from mammoprep_model.promptable.network import Promptable, build, random_points
@@ -167,6 +167,20 @@ def test_a_grid_tells_no_class(make, batch: Batch):
 def test_an_image_of_another_size_is_refused(make):
     with pytest.raises(MammoprepError, match="squares of 64 pixels, not 64 x 32"):
         make("sam-ft").predict_at(torch.zeros(1, 3, 64, 32), [CENTRE])
+
+
+@pytest.mark.parametrize("name", ["sam-zs", "sam-ft"])
+def test_it_runs_in_mixed_precision(make, batch: Batch, name: str):
+    """Frozen weights lie in bfloat16 then; what it gives is float32, and near what full precision gives."""
+    network = make(name).eval()
+    (expected,) = network.predict_at(batch.images[:1], [CENTRE])
+    speed.to_bfloat16(network)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (found,) = network.predict_at(batch.images[:1], [CENTRE])
+        terms = network.loss(batch)
+    assert {found.masks.dtype, found.scores.dtype, found.maps.dtype} == {torch.float32}
+    assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
+    assert found.scores[0, 1].item() == pytest.approx(expected.scores[0, 1].item(), abs=0.05)
 
 
 # Weights
