@@ -48,9 +48,9 @@ def train(
         _check_processes(jobs, session=session, ranks=ranks)
         for remark in plan.remarks(source, jobs):
             session.note(remark)
-        for job in jobs:
-            _prompted(source, job)  # or say now what they lack
         left = ranks.gather([job for job in jobs if not (session.resume and job.is_finished)])[0]
+        for job in left:
+            _prompted(source, job)  # or say now what its prompts lack
         if session.jobs > 1 and len(left) > 1:
             _untrained(left[0], on="cpu")
             plan.begin(out, jobs, fold=fold, session=session)

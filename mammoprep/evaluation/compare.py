@@ -41,6 +41,11 @@ class Row:
     source: str | None = None
     threshold: float | None = None
 
+    @property
+    def knows_truth(self) -> bool:
+        """Tell whether its title bears the mark."""
+        return self.title.endswith(f" {MARK}")
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -72,7 +77,7 @@ class Comparison:
     @property
     def footnote(self) -> str | None:
         """Say what the mark beside a title means; None where none has it."""
-        return KNOWS_TRUTH if any(row.title.endswith(f" {MARK}") for row in self.rows) else None
+        return KNOWS_TRUTH if any(row.knows_truth for row in self.rows) else None
 
     def to_json(self) -> dict[str, Any]:
         """Give the dictionary of comparison.json."""
@@ -206,13 +211,17 @@ def _differences(
 
 
 def _with_best(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Mark the highest value of each column among our own rows."""
-    values = {m: [v for row in rows if (v := row.cells[m].value) is not None] for m in MEASURES}
+    """Mark the highest value of each column among our own rows; who knew the truth rivals only its like."""
+    rivals = [row for row in rows if not row.knows_truth] or rows
+    values = {m: [v for row in rivals if (v := row.cells[m].value) is not None] for m in MEASURES}
     best = {m: max(given, default=None) for m, given in values.items()}
     return tuple(
         Row(
             row.title,
-            {m: Cell(c.value, c.std, c.value is not None and c.value == best[m]) for m, c in row.cells.items()},
+            {
+                m: Cell(c.value, c.std, row in rivals and c.value is not None and c.value == best[m])
+                for m, c in row.cells.items()
+            },
         )
         for row in rows
     )

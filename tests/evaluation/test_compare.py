@@ -107,6 +107,21 @@ def test_same_titles_are_numbered(result):
     assert [row.title for row in found.rows] == ["A (1)", "B", "A (3)"]
 
 
+def test_who_knew_the_truth_is_marked_and_rivals_only_its_like(result):
+    """Its 16 of 16 pixels win nothing beside another's 4 of 16; among its like the better one wins."""
+    better, worse = result("prompted", SQUARE), result("found", part(4))
+    told = replace(better, scores={**better.scores, "knows_truth": True})
+    comparison = compare([told, worse], resamples=0)
+    assert [row.title for row in comparison.rows] == ["prompted †", "found"]
+    assert [row.cells["PQ"].best for row in comparison.rows] == [False, True]
+    assert comparison.to_json()["footnote"].startswith("† Predicted with prompts from the ground truth")
+    assert "† Predicted with prompts" in as_markdown(comparison)
+    assert "prompted $\\dagger$ &" in as_latex(comparison)
+    alike = compare([told, replace(worse, scores={**worse.scores, "knows_truth": True})], resamples=0)
+    assert [row.cells["PQ"].best for row in alike.rows] == [True, False]
+    assert compare([better, worse], resamples=0).footnote is None
+
+
 def test_difference_is_value_minus_value_of_the_first(result):
     drawn = {"A": (part(16), part(4), BLANK), "B": (part(8), part(8), part(8)), "C": (BLANK, part(12), QUARTERS)}
     found = compare([result(title, *maps) for title, maps in drawn.items()], resamples=20)
