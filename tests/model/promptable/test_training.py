@@ -109,3 +109,21 @@ def test_what_cannot_be_prompted_or_trained_is_one_line(
     assert run(*train, "--model=sam-ft", "--set=model.prompts=grid") == 2
     assert "tells no class, and there are 2" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_other_networks_and_absent_detections_are_one_line(
+    dataset: Path, sam_folder: Path, small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    sizes = ("model.width=4", "model.levels=2", "model.head=4", "train.size=32", "train.crop=32", "train.steps=0")
+    out = tmp_path / "u-net"
+    options = [f"--set={each}" for each in (*sizes, "train.epochs=0")]
+    assert run("train", dataset, "--model=u-net", "--out", out, *options, "--device=cpu") == 0
+    assert run("predict", out, dataset, tmp_path / "predictions", "--prompts=grid", "--device=cpu") == 2
+    assert "u-net takes no prompts. Leave out --prompts." in " ".join(capsys.readouterr().err.split())
+
+    session = Session({"sam-vit-l": str(sam_folder)}, "cpu")
+    sam = trainer.train(dataset, out=tmp_path / "sam", preset=small("sam-zs"), session=session)
+    nowhere = f"--prompts=detections:{tmp_path / 'nowhere'}"
+    assert run("predict", sam, dataset, tmp_path / "predictions", nowhere, "--device=cpu") == 2
+    assert "nowhere does not exist" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "predictions").exists()
