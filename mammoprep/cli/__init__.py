@@ -13,6 +13,7 @@ from typer import TyperException
 from mammoprep import __version__
 from mammoprep.cli import (
     analyse_diffusion,
+    benchmark,
     check,
     compare,
     console,
@@ -74,6 +75,7 @@ app.command()(train.train)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
+app.command()(benchmark.benchmark)
 app.command()(export.export)
 app.command("analyse-diffusion")(analyse_diffusion.analyse_diffusion)
 app.command()(demo.demo)

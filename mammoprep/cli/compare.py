@@ -40,7 +40,6 @@ def compare(
     The differences have 95 % intervals by paired bootstrap over patients: a result is drawn with the same patients as
     the first.
     """
-    from mammoprep.evaluation import layout as written
     from mammoprep.evaluation.compare import compare as compare_results
     from mammoprep.evaluation.results import load
 
@@ -48,22 +47,30 @@ def compare(
         raise MammoprepError(f"{out} is a file. Name a folder.")
     loaded = [load(path) for path in results]
     found = compare_results(loaded, threshold=threshold, resamples=resamples, seed=seed, published=published)
-    texts = {
-        "csv": written.as_csv(found),
-        "markdown": written.as_markdown(found),
-        "latex": written.as_latex(found),
-    }
+    texts = texts_of(found)
     if out:
-        _write(found, out, texts)
+        write(found, out, texts)
     if json:
         console.print_json(found.to_json())
     elif layout == "text":
-        _show(found)
+        show(found)
     else:
         typer.echo(texts[layout], nl=False)
 
 
-def _write(found: "Comparison", out: Path, texts: Mapping[str, str]) -> None:
+def texts_of(found: "Comparison") -> dict[str, str]:
+    """Give a comparison in each layout that files have."""
+    from mammoprep.evaluation import layout
+
+    return {
+        "csv": layout.as_csv(found),
+        "markdown": layout.as_markdown(found),
+        "latex": layout.as_latex(found),
+    }
+
+
+def write(found: "Comparison", out: Path, texts: Mapping[str, str]) -> None:
+    """Write comparison.json, .csv, .md and .tex."""
     from mammoprep import panoptic
 
     try:
@@ -76,7 +83,8 @@ def _write(found: "Comparison", out: Path, texts: Mapping[str, str]) -> None:
     console.note(f"mammoprep: {out / 'comparison.json'} written.")
 
 
-def _show(found: "Comparison") -> None:
+def show(found: "Comparison") -> None:
+    """Print the rows, the differences, and what papers print."""
     from rich.table import Table
     from rich.text import Text
 

@@ -36,6 +36,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "mammoprep evaluate runs/tiny --on OTHER_DATASET",
     ),
     "compare": ("mammoprep compare runs/a runs/b --published vindr",),
+    "benchmark": (
+        "mammoprep benchmark DATASET --models tiny,u-net --folds 3 --budget 30",
+        "mammoprep benchmark DATASET --models all --weights weights --budget 600 --set u-net:train.lr=3e-4",
+    ),
     "export": (
         "mammoprep export DATASET yolo --to yolo --fold 0",
         "mammoprep export DATASET nnUNet_raw/Dataset001_Mammo --to nnunet",

@@ -95,7 +95,7 @@ def _train(dataset: Path, out: Path, *, choices: "Choices", session: "Session") 
 
     with console.bar() as bar:
         bar.disable = bar.disable or not is_first()
-        live = _Live(bar)
+        live = Live(bar)
         session = replace(session, on_step=live.step, on_predict=live.predict, on_note=live.note)
         trainer.train(dataset, out=out, preset=choices.preset, fold=choices.fold, seed=choices.seed, session=session)
 
@@ -193,28 +193,32 @@ def draw(dataset: Path, out: Path, predictions: Path) -> Sequence[Path]:
     return gallery.write_overlays(dataset, out, predictions=predictions, limit=4)
 
 
-class _Live:
+class Live:
     """Shows loss terms, images/s, memory and remaining time on stderr; a line a tenth where that is no terminal.
 
     Each fold has a bar for its steps and one for its predictions.
     """
 
-    def __init__(self, bar: "Progress") -> None:
+    def __init__(self, bar: "Progress", *, title: str = "") -> None:
         self._bar = bar
+        self._title = f"{title}: " if title else ""
         self._tasks: dict[str, TaskID] = {}
 
     def step(self, step: "Step") -> None:
+        """Show a step."""
         terms = "  ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
         facts = f"loss {step.total:.3f} ({terms})  {step.images_per_second:.1f} images/s  {step.peak_memory:,.0f} MiB"
-        title = f"train fold {step.fold}"
+        title = f"{self._title}train fold {step.fold}"
         remaining = self._move(title, step.number, step.steps, facts)
         if self._bar.disable and step.number % max(1, step.steps // 10) == 0:
             console.note(f"{title}: step {step.number}/{step.steps}  {facts}  {remaining}")
 
     def predict(self, fold: int, done: int, total: int) -> None:
-        self._move(f"predict fold {fold}", done, total, "")
+        """Show how many images are predicted."""
+        self._move(f"{self._title}predict fold {fold}", done, total, "")
 
     def note(self, text: str) -> None:
+        """Print a message above the bars."""
         self._bar.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def _move(self, title: str, done: int, total: int, facts: str) -> str:

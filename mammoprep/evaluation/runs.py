@@ -75,16 +75,26 @@ def evaluate(
         (report, table), *_ = scored
         return _with_intervals(report, source, (predictions,), (table,), options)
     dataset, folds = locate(source, on=on)
-    parts = [Part(dataset, path, panoptic.load_fold(dataset, fold)[1]) for fold, path in folds.items()]
-    scored = _evaluate(parts, options=options, on_progress=on_progress)
-    reports = [replace(report, fold=fold) for fold, (report, _) in zip(folds, scored, strict=True)]
-    tables = [table for _, table in scored]
-    report = over_folds(reports)
+    found = evaluate_folds(dataset, folds, options=options, on_progress=on_progress)
     planned = _read_run(source).get("folds")
-    absent = set(planned if isinstance(planned, list) else []) - {fold.fold for fold in report.folds}
+    absent = set(planned if isinstance(planned, list) else []) - folds.keys()
     reasons = {f"fold {fold}": "the run has no predictions of it" for fold in sorted(absent)}
-    report = replace(report, not_given={**report.not_given, **reasons})
-    return _with_intervals(report, dataset, tuple(folds.values()), tuple(tables), options)
+    return replace(found, report=replace(found.report, not_given={**found.report.not_given, **reasons}))
+
+
+def evaluate_folds(
+    dataset: Path,
+    predictions: Mapping[int, Path],
+    *,
+    options: Options = DEFAULTS,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score the PREDICTIONS of each fold for its validation images."""
+    parts = [Part(dataset, path, panoptic.load_fold(dataset, fold)[1]) for fold, path in predictions.items()]
+    scored = _evaluate(parts, options=options, on_progress=on_progress)
+    reports = [replace(report, fold=fold) for fold, (report, _) in zip(predictions, scored, strict=True)]
+    tables = tuple(table for _, table in scored)
+    return _with_intervals(over_folds(reports), dataset, tuple(predictions.values()), tables, options)
 
 
 def evaluate_across(
