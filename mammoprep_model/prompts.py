@@ -20,7 +20,8 @@ from mammoprep.errors import MammoprepError, MissingFileError
 from mammoprep.evaluation.detections import Instance, read_results
 from mammoprep.evaluation.runs import TRUTH, knows_truth
 from mammoprep.panoptic import Category, Image, Mask, Panoptic
-from mammoprep_model.config import Architecture
+from mammoprep_model import settings
+from mammoprep_model.config import Architecture, Preset
 from mammoprep_model.data import Picture
 from mammoprep_model.segmenter import Prompts
 
@@ -36,12 +37,22 @@ class Prompted:
     facts: Mapping[str, Any]
 
 
+def asked(preset: Preset, prompts: str | None) -> Architecture:
+    """Give a preset's model with other prompts, where they are asked for; a network that takes none is an error."""
+    if not prompts:
+        return preset.model
+    if not preset.model.prompted_by:
+        raise MammoprepError(f"{preset.name} takes no prompts. Leave out --prompts.")
+    return settings.change(preset, [f"model.prompts={prompts}"]).model
+
+
 def prompted(
     pictures: Sequence[Picture], model: Architecture, *, categories: Sequence[Category], dataset: Panoptic | None
 ) -> Prompted:
     """Prompt pictures as the model's `prompted_by` says; `dataset` is what they are of, None for loose files.
 
-    What cannot be had raises here, before anything is computed; points of the ground truth are sought when read.
+    What cannot be had raises here, before anything is computed; points of the ground truth are sought when read. Where
+    `dataset` has other lesion classes than the network's `categories`, these lesions count as the first of them.
     """
     by = model.prompted_by
     if not by:
@@ -54,31 +65,33 @@ def prompted(
             )
         return Prompted(pictures, {"prompts": GRID})
     if by == TRUTH:
-        return Prompted(_at_truth(pictures, dataset), {"prompts": TRUTH})
+        return Prompted(_at_truth(pictures, dataset, categories=categories), {"prompts": TRUTH})
     if not by.removeprefix(DETECTIONS) or not by.startswith(DETECTIONS):
         raise MammoprepError(f"{by!r} prompts nothing. Choose {_CHOICES}.")
     return _at_detections(pictures, Path(by.removeprefix(DETECTIONS)), categories=categories)
 
 
-def _at_truth(pictures: Sequence[Picture], dataset: Panoptic | None) -> list[Picture]:
+def _at_truth(
+    pictures: Sequence[Picture], dataset: Panoptic | None, *, categories: Sequence[Category]
+) -> list[Picture]:
     if dataset is None:
         raise MammoprepError(
             f"Loose files have no ground truth to prompt at. Say --prompts {GRID} or --prompts {DETECTIONS}RUN."
         )
     images = {image.id: image for image in dataset.images}
-    return [
-        replace(each, prompts=partial(_truth, dataset.root, images[each.id], dataset.categories)) for each in pictures
-    ]
+    named = {category.name: place for place, category in enumerate(categories) if category.isthing}
+    first = min(named.values())
+    places = {category.id: named.get(category.name, first) for category in dataset.things}
+    return [replace(each, prompts=partial(_truth, dataset.root, images[each.id], places, first)) for each in pictures]
 
 
-def _truth(root: Path, image: Image, categories: Sequence[Category]) -> Prompts:
-    """Give a point for each lesion of the ground truth, or the image's centre."""
-    places = {category.id: place for place, category in enumerate(categories) if category.isthing}
+def _truth(root: Path, image: Image, places: Mapping[int, int], first: int) -> Prompts:
+    """Give a point for each lesion of the ground truth, or the image's centre; `places` by category id."""
     ids = panoptic.read_ids(root / "panoptic" / f"{image.name}.png")
     lesions = [each for each in image.segments if each.category_id in places and not each.iscrowd]
     points = [centre(ids == each.id) for each in lesions]
     labels = [places[each.category_id] for each in lesions]
-    return _prompts(points or [(0.5, 0.5)], labels or [min(places.values())])
+    return _prompts(points or [(0.5, 0.5)], labels or [first])
 
 
 def _at_detections(pictures: Sequence[Picture], source: Path, *, categories: Sequence[Category]) -> Prompted:

@@ -8,16 +8,20 @@ from typing import Any
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
 from mammoprep.panoptic import Panoptic
-from mammoprep_model import checkpoint, data, inference
+from mammoprep_model import checkpoint, data, inference, prompts
 from mammoprep_model.schedule import needs_loss
 
 
 @dataclass(frozen=True)
 class Session:
-    """What is said about one call: where pretrained parts lie, where to compute, who is told (fold, done, total)."""
+    """What is said about one call: where pretrained parts lie, where to compute, who is told (fold, done, total).
+
+    `prompts` tells promptable networks where to look, if not as in training.
+    """
 
     weights: Mapping[str, str] = field(default_factory=dict)
     device: str = "auto"
+    prompts: str | None = None
     on_predict: Callable[[int, int, int], None] | None = None
 
 
@@ -44,7 +48,11 @@ def seen(runs: Mapping[int, Path]) -> tuple[Panoptic, set[int]]:
 
 def predict(run: Path, dataset: Panoptic, *, out: Path, session: Session = Session()) -> None:
     """Write the PREDICTIONS of all images of a DATASET: go on with what was interrupted, keep what is complete."""
+    saved = checkpoint.read_run(run)
+    model = prompts.asked(saved.preset, session.prompts)
+    told = prompts.prompted(data.pictures(dataset), model, categories=saved.categories, dataset=dataset)
     made_from = {
+        **told.facts,
         "weights": panoptic.file_hash(checkpoint.weights_of(run)),
         "dataset": panoptic.file_hash(dataset.root / "panoptic.json"),
     }
@@ -59,7 +67,7 @@ def predict(run: Path, dataset: Panoptic, *, out: Path, session: Session = Sessi
         on_progress=report and (lambda done, total: report(config.fold, done, total)),
     )
     with inference.enough_memory():
-        inference.predict(network, data.pictures(dataset), out=out, config=config, options=options)
+        inference.predict(network, told.pictures, out=out, config=config, options=options)
 
 
 def _is_complete(out: Path, made_from: Mapping[str, Any]) -> bool:
@@ -70,4 +78,6 @@ def _is_complete(out: Path, made_from: Mapping[str, Any]) -> bool:
     manifest = panoptic.read_json(out / "manifest.json", hint="Delete that folder.")
     if all(manifest.get(key) == value for key, value in made_from.items()):
         return True
-    raise MammoprepError(f"{out} holds predictions of other weights or another data set. Name another --out.")
+    raise MammoprepError(
+        f"{out} holds predictions of other weights, other prompts or another data set. Name another --out."
+    )

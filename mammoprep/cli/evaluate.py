@@ -46,7 +46,14 @@ AllowOverlap = Annotated[
 Weights = Annotated[
     list[str] | None, typer.Option(help="For another DATASET: where a part lies, mam-e=DIR, or a folder of parts.")
 ]
+Prompts = Annotated[
+    str | None,
+    typer.Option(help="For another DATASET: as predict has it.", show_default="as in training"),
+]
 Where = Annotated[Device, typer.Option(help="For another DATASET: where to compute.")]
+Missing = Annotated[
+    bool, typer.Option("--missing-as-empty", help="Score an image without a prediction as predicted empty.")
+]
 Resamples = Annotated[int, typer.Option(min=0, help="Bootstraps over patients for the 95 % intervals; 0: none.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the bootstraps.")]
 
@@ -65,9 +72,8 @@ def evaluate(
     allow_overlap: AllowOverlap = False,
     weights: Weights = None,
     device: Where = "auto",
-    missing_as_empty: Annotated[
-        bool, typer.Option("--missing-as-empty", help="Score an image without a prediction as predicted empty.")
-    ] = False,
+    prompts: Prompts = None,
+    missing_as_empty: Missing = False,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Images at a time. Default: the number of cores.")] = None,
@@ -86,11 +92,13 @@ def evaluate(
     from mammoprep.parallel import Workers
 
     other = on if on and not predictions and runs.is_other(source, on) else None
-    if (allow_overlap or weights) and not other:
-        raise MammoprepError("--allow-overlap and --weights are for a RUN --on another DATASET. Leave them out.")
+    if (allow_overlap or weights or prompts) and not other:
+        raise MammoprepError(
+            "--allow-overlap, --weights and --prompts are for a RUN --on another DATASET. Leave them out."
+        )
     out = out or _default_out(source, predictions, other=other)
     _check_out(out, figures=figures)
-    asked = transfer.Asked(allow_overlap, weights, device)
+    asked = transfer.Asked(allow_overlap, weights, device, prompts)
     carried = other and out and transfer.predict(source, other, out=out, asked=asked)
     how = Workers(workers or cpu_count(), cluster)
     with _keeping(out, resume=resume) as keeper:

@@ -154,17 +154,13 @@ def _prompted(
 ) -> "tuple[list[Picture], Mapping[str, Any]]":
     """Tell a promptable network where to look, as asked or as in training; give what manifest.json says of it."""
     from mammoprep import panoptic
-    from mammoprep_model import settings
-    from mammoprep_model.prompts import prompted
+    from mammoprep_model import prompts
 
-    preset = config.preset
-    if not preset.model.prompted_by:
-        if asked:
-            raise MammoprepError(f"{preset.name} takes no prompts. Leave out --prompts.")
+    model = prompts.asked(config.preset, asked)
+    if not model.prompted_by:
         return pictures, {}
-    model = settings.change(preset, [f"model.prompts={asked}"] if asked else []).model
     dataset = panoptic.load(source) if (source / "panoptic.json").is_file() else None
-    found = prompted(pictures, model, categories=config.categories, dataset=dataset)
+    found = prompts.prompted(pictures, model, categories=config.categories, dataset=dataset)
     return list(found.pictures), found.facts
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mammoprep.cli import console
 from mammoprep.cli.extra import require_model
+from mammoprep.cli.score_tables import MARK
 from mammoprep.cli.train import parse_weights
 from mammoprep.errors import MammoprepError
 
@@ -25,6 +26,7 @@ class Asked:
     allow_overlap: bool = False
     weights: Sequence[str] | None = None
     device: str = "auto"
+    prompts: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def predict(run: Path, on: Path, *, out: Path, asked: Asked) -> Transfer:
     places = {fold: out / f"fold-{fold}" / "predictions" for fold in folds}
     parts = parse_weights(asked.weights or [], config.preset.model.parts)
     with _shown() as on_predict:
-        session = transfer.Session(weights=parts, device=asked.device, on_predict=on_predict)
+        session = transfer.Session(weights=parts, device=asked.device, prompts=asked.prompts, on_predict=on_predict)
         for fold, part in folds.items():
             transfer.predict(part, dataset, out=places[fold], session=session)
     spent = cost.of_folds([cost.of_run(part) for part in folds.values()])
@@ -119,9 +121,11 @@ def _shown() -> "Iterator[Any]":
 def write(carried: Transfer, out: Path, tables: "Sequence[Table]") -> dict[str, Any]:
     """Write transfer.json, with IoU and Dice of all images, of those with lesions and of those without; give it."""
     from mammoprep import panoptic
+    from mammoprep.evaluation.runs import knows_truth
     from mammoprep.evaluation.transfer import overlaps
 
-    content = {**carried.facts, "overlap": overlaps(tables)}
+    known = {"knows_truth": True} if any(map(knows_truth, carried.predictions.values())) else {}
+    content = {**carried.facts, **known, "overlap": overlaps(tables)}
     panoptic.write_json(out / NAME, content)
     return content
 
@@ -130,8 +134,9 @@ def show(facts: Mapping[str, Any]) -> None:
     """Print the thesis's table, and what to know of it."""
     from rich.table import Table
 
+    mark = f"{MARK} " if facts.get("knows_truth") else ""
     screen, table = console.stdout(), Table(box=None, padding=(0, 2, 0, 0))
-    for place, column in enumerate((facts["model"], "images", "IoU", "Dice", "trained (M)", "GPU (GiB)")):
+    for place, column in enumerate((mark + facts["model"], "images", "IoU", "Dice", "trained (M)", "GPU (GiB)")):
         table.add_column(column, justify="right" if place else "left", no_wrap=True)
     for kind, row in (facts["overlap"] or {}).items():
         cells = _cost(facts["cost"]) if kind == "all" else ("", "")

@@ -107,7 +107,10 @@ def test_predictions_of_other_weights_are_not_taken_for_these(
     shutil.copy(trained / "fold-2" / "model.safetensors", trained / "fold-1")
     capsys.readouterr()
     assert run(trained / "fold-1", "--on", other, "--out", trained / "mine") == 2
-    assert "predictions of other weights or another data set. Name another --out." in capsys.readouterr().err
+    assert (
+        "predictions of other weights, other prompts or another data set. Name another --out."
+        in capsys.readouterr().err
+    )
 
 
 def test_shared_patients_are_counted_and_refused(
@@ -133,7 +136,7 @@ def test_shared_patients_are_counted_and_refused(
         ("weights", "fold-0/model.safetensors is not readable"),
         ("gone", "Without the data set of the RUN shared patients cannot be counted."),
         ("folds", "is not the one that"),
-        ("needless", "--allow-overlap and --weights are for a RUN --on another DATASET."),
+        ("needless", "--allow-overlap, --weights and --prompts are for a RUN --on another DATASET."),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_scores(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -109,6 +110,40 @@ def test_what_cannot_be_prompted_or_trained_is_one_line(
     assert run(*train, "--model=sam-ft", "--set=model.prompts=grid") == 2
     assert "tells no class, and there are 2" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_another_collection_is_prompted_too(
+    dataset: Path, sam_folder: Path, small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Its only class is not one of the two of the RUN: all lesions are one, and its own prompts mark the scores."""
+    session = Session({"sam-vit-l": str(sam_folder)}, "cpu")
+    out = trainer.train(dataset, out=tmp_path / "sam", preset=small("sam-zs"), session=session)
+    other = Path(shutil.copytree(dataset, tmp_path / "other"))
+    for image in panoptic.load(one_class(other)).images:
+        path = other / "images" / f"{image.name}.png"
+        panoptic.write_png(path, panoptic.read_png(path) // 2)
+    asked = (
+        "evaluate",
+        out,
+        "--on",
+        other,
+        "--resamples=0",
+        "--workers=1",
+        "--device=cpu",
+        "--json",
+        "--allow-overlap",
+    )
+    assert run(*asked) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["knows_truth"] is content["transfer"]["knows_truth"] is True
+    assert content["transfer"]["classes"] == ["lesion"]
+    assert run(*asked, "--prompts=grid") == 2
+    assert "tells no class, and there are 2" in " ".join(capsys.readouterr().err.split())
+    assert run(*asked, f"--prompts=detections:{out / 'on' / 'other' / 'fold-0' / 'predictions'}") == 2
+    assert "itself predicted with prompts from the ground truth" in " ".join(capsys.readouterr().err.split())
+    assert run(*asked[:-2]) == 0
+    said = capsys.readouterr().out
+    assert "† sam-zs" in said
 
 
 def test_other_networks_and_absent_detections_are_one_line(
