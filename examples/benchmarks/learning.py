@@ -2,6 +2,7 @@
 
 Every preset keeps its wiring and takes `tiny`'s sizes and random parts, so nothing here is pretrained: presets that
 differ in their pretrained weights alone are one network then, and share a row. Then M-ODISE without one part at a time.
+With --budget all families, each in a small size, are compared by `mammoprep benchmark` for the same time instead.
 A row is trained on every fold, on phantoms or on CDD-CESM, and scored on the fold's held-out images. With --views the
 rows are not networks but what a training view shows, and how often: `tiny` with one setting changed at a time.
 
@@ -12,6 +13,8 @@ On phantoms that took 20 minutes of CPU time, so about ten on two idle cores; on
 import argparse
 import csv
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -52,6 +55,29 @@ VIEWS = (
     ("train.view=both",),
 )
 """Settings of `tiny`, whose windows are of 128 pixels; images are stored at 256 (phantoms) or 512 (CDD-CESM)."""
+
+_SEEN = ("train.size=128", "train.crop=128", "train.batch_size=4", "train.learning_rate=1e-3", "train.cpu_threads=1")
+_THESIS = (*_SEEN, "train.schedule=milestones", "train.early_stop=0")
+_TRANSFORMER = ("model.width=64", "model.layers=4", "model.heads=4", "model.head=32")
+_DIFFUSION = ("model.channels=32", "model.dense_blocks=2", "model.dense_channels=16", "model.highway_channels=8")
+_DRAWN = (*_SEEN, *_DIFFUSION, "model.samples=3", "model.sampler=ddim", "model.sampling_steps=10")
+SMALL: Mapping[str, tuple[str, ...]] = {
+    "tiny": (),
+    "u-net": (*_THESIS, "model.width=8"),
+    "setr-fs": (*_THESIS, *_TRANSFORMER),
+    "segdiff": (*_DRAWN, "train.ema=0"),
+    "ensemdiff": _DRAWN,
+    "medsegdiff": _DRAWN,
+}
+"""What makes each family small, from scratch: a new one joins by its name. SAM and frozen parts need weights."""
+
+
+def benchmark(dataset: Path, *, budget: float, count: int, device: str) -> int:
+    """Compare the families as they learn in the same time."""
+    changes = [f"--set={name}:{change}" for name, each in SMALL.items() for change in each]
+    options = ["--models", ",".join(SMALL), "--folds", str(count), "--budget", str(budget), "--device", device]
+    command = [sys.executable, "-m", "mammoprep", "benchmark", str(dataset), *options, *changes]
+    return subprocess.run([*command, "--out", str(dataset.with_name("benchmark"))], check=False).returncode
 
 
 @dataclass(frozen=True)
@@ -186,6 +212,7 @@ def main() -> None:
     """Train every row on every fold and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--views", action="store_true", help="compare training views instead of networks")
+    parser.add_argument("--budget", type=float, metavar="MINUTES", help="compare all families, all for the same time")
     parser.add_argument("--cdd-cesm", type=Path, metavar="RAW", help="raw folder of CDD-CESM (default: phantoms)")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--folds", type=int, default=3)
@@ -196,6 +223,8 @@ def main() -> None:
     with TemporaryDirectory() as name:
         root = Path(name)
         dataset = make_dataset(root, raw=given.cdd_cesm, count=given.folds)
+        if given.budget:
+            sys.exit(benchmark(dataset, budget=given.budget, count=given.folds, device=given.device))
         jobs = [
             Job(row, preset, dataset, fold, root / f"run-{number}-{fold}", given.device)
             for number, (row, preset) in enumerate(named.items())
