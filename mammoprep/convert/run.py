@@ -213,8 +213,7 @@ def _make_cases(records: Shelf[Record], job: Job, *, journal: Journal, work: Wor
     count = min(work.workers or workers.count(left), left)
     report = work.on_progress or (lambda done, total: None)
     report(len(done), total)
-    if work.cluster:  # whose workers stand in other folders
-        job = replace(job, root=job.root.resolve())
+    job = replace(job, root=job.root.resolve())  # workers may stand in other folders
     made = workers.make_all(tasks, job=job, workers=count, cluster=work.cluster, on_note=work.on_note)
     with closing(made) as cases:
         for finished, case in enumerate(cases, start=len(done) + 1):

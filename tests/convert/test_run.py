@@ -149,6 +149,16 @@ def test_a_changed_recipe_has_no_measured_dice(reader, raw, records, tmp_path):
     assert (summary.recipe, summary.recipe_dice) == ("with options of its own", None)
 
 
+def test_workers_that_an_earlier_run_left_in_another_folder_find_a_relative_one(reader, raw, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        shutil.copytree(raw, tmp_path / name / "raw")
+        monkeypatch.chdir(tmp_path / name)
+        made = convert(reader, Path("raw"), out=Path("out"), options=OPTIONS, work=Work(workers=2))
+        assert made.images == 4
+        shutil.rmtree("raw")
+
+
 def test_any_number_of_workers_gives_the_same_bytes(reader, raw, tmp_path, contents):
     for count in (1, 2):
         convert(reader, raw, out=tmp_path / f"out{count}", options=OPTIONS, work=Work(workers=count))
