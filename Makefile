@@ -14,11 +14,16 @@ demo: .venv/with-model  ## Phantoms -> convert -> folds -> train -> evaluate -> 
 test: .venv/with-dev lint  ## Lint, types and all tests.
 	$(BIN)/pytest -n 2
 
-witnesses:  ## As root on Debian: DCMTK and Chromium, without which the tests that compare with them skip.
+witnesses: .venv/witnesses/made  ## What tests compare with, and skip without: other tools' readers; as root on Debian DCMTK and Chromium.
 	apt-get install --yes --quiet --no-install-recommends dcmtk chromium
 
 docs: .venv/with-dev  ## The pages of docs/ as HTML, in ./site.
 	$(BIN)/mkdocs build --quiet --strict --config-file .ci/mkdocs.yml
+
+.venv/witnesses/made:  # apart from our environment, with whose packages they do not agree
+	$(PYTHON) -m venv .venv/witnesses
+	.venv/witnesses/bin/python -m pip install --quiet --disable-pip-version-check datumaro==1.13.12 datasets==5.2.0 supervision==0.31.2
+	@touch $@
 
 lint: .venv/with-dev  ## ruff and mypy --strict.
 	$(BIN)/ruff check .
