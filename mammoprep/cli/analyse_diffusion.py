@@ -50,7 +50,7 @@ def analyse_diffusion(
         raise MammoprepError(f"{out} could not be written: {error.strerror}. Name another --out.") from error
     analysis_figures.draw(found, out)
     panoptic.write_json(out / "analysis.json", content)
-    console.note(f"mammoprep: {out / 'analysis.json'} written.")
+    console.note(f"{out / 'analysis.json'} written.")
     if json:
         console.print_json(content)
     else:

@@ -61,7 +61,7 @@ def benchmark(
         with _shown(presets, session) as sessions:
             work.train(task, presets, lengths, sessions=sessions)
     except KeyboardInterrupt:
-        console.note("mammoprep: Stopped. The same command with --resume goes on from here.")
+        console.note("Stopped. The same command with --resume goes on from here.")
         raise
     found = _compare(task, list(presets), threshold=threshold)
     compare.write(found, out, compare.texts_of(found))

@@ -80,7 +80,7 @@ def write(found: "Comparison", out: Path, texts: Mapping[str, str]) -> None:
     for layout, text in texts.items():
         panoptic.write_bytes(out / f"comparison.{_ENDINGS[layout]}", text.encode())
     panoptic.write_json(out / "comparison.json", found.to_json())
-    console.note(f"mammoprep: {out / 'comparison.json'} written.")
+    console.note(f"{out / 'comparison.json'} written.")
 
 
 def show(found: "Comparison") -> None:

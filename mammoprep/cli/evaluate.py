@@ -164,7 +164,7 @@ def _write(found: "Evaluation", out: Path, *, iou_sweep: bool, figures: bool) ->
     _draw(found, out, sweep=iou_sweep or figures, figures=figures)
     truth = panoptic.file_hash(found.dataset / "panoptic.json")
     results.save(out, found.report, found.tables, truth=truth)
-    console.note(f"mammoprep: {out / results.SCORES} written.")
+    console.note(f"{out / results.SCORES} written.")
 
 
 def _draw(found: "Evaluation", out: Path, *, sweep: bool, figures: bool) -> None:

@@ -19,7 +19,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "inspect": ("mammoprep inspect RAW", "mammoprep inspect DATASET --out figures"),
     "check": ("mammoprep check DATASET", "mammoprep check DATASET --fix"),
     "folds": ("mammoprep folds DATASET -k 5 --seed 1", "mammoprep folds DATASET --official"),
-    "gallery": ("mammoprep gallery DATASET",),
+    "gallery": ("mammoprep gallery runs/m-odise --open", "mammoprep gallery DATASET --queue --raw RAW"),
     "models": ("mammoprep models",),
     "weights": ("mammoprep weights --for m-odise --to weights",),
     "train": (

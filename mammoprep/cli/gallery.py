@@ -39,10 +39,7 @@ def gallery(
     workers: Annotated[int | None, typer.Option(min=1, help="Images at a time. Default: the number of cores.")] = None,
     json: console.Json = False,
 ) -> None:
-    """Write pages that open without a server: filters, overlays, zoom, all scores, and a reviewer's marks.
-
-    Example: mammoprep gallery runs/m-odise --open
-    """
+    """Write pages that open without a server: filters, overlays, zoom, all scores, and a reviewer's marks."""
     from joblib import cpu_count
 
     from mammoprep import gallery as pages
@@ -65,7 +62,7 @@ def gallery(
             on_progress=on_progress,
         )
         summary = pages.write(material, out, options=options)
-    console.note(f"mammoprep: {out / PAGE} written. Open it in a browser.")
+    console.note(f"{out / PAGE} written. Open it in a browser.")
     if json:
         console.print_json({"page": str(out / PAGE), **asdict(summary)})
     else:

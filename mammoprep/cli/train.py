@@ -78,13 +78,13 @@ def train(
             raise
         if is_first():
             again = shlex.join(["mammoprep", "train", str(dataset), "--out", str(out), "--resume"])
-            console.note(f"mammoprep: {str(stopped) or 'Stopped.'} Continue with: {again}")
+            console.note(f"{str(stopped) or 'Stopped.'} Continue with: {again}")
         return 130
     try:
         if is_first():
             _report(dataset, out, json=json)
     except MammoprepError as error:
-        console.note(f"mammoprep: {out} is trained, but could not be scored. {error}")
+        console.note(f"{out} is trained, but could not be scored. {error}")
         return 1
     return None
 
