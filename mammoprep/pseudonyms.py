@@ -86,6 +86,16 @@ def write_links(path: Path, names: Pseudonyms, files: Iterable[str]) -> None:
     _write_private(path, table.getvalue())
 
 
+def read_links(dataset: Path) -> dict[str, str]:
+    """Read the table beside a DATASET that leads from its pseudonyms to files; nothing where there is none."""
+    path = dataset.resolve()
+    path = path.with_name(f"{path.name}.key.csv")
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return {row.get("pseudonym") or "": row.get("file") or "" for row in csv.DictReader(file)}
+
+
 def _write_private(path: Path, text: str) -> None:
     """Write a file whole or not at all, readable by its owner alone."""
     beside = path.with_name(f"{path.name}.partial")

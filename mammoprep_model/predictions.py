@@ -67,9 +67,7 @@ class Predicted:
         """Tell whether its files are there; `verify` compares all of their bytes."""
         paths = [root / folder / f"{self.image.name}.png" for folder in FOLDERS]
         return all(
-            path.is_file()
-            and path.stat().st_size == written.size
-            and (not verify or panoptic.reread(path) == written.sha256)
+            panoptic.is_as_written(path, written, verify=verify)
             for path, written in zip(paths, self.files, strict=False)
         )
 

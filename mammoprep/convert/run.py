@@ -230,16 +230,10 @@ def _cases(journal: Journal) -> Shelf[Case]:
 
 
 def _is_written(case: Case, out: Path, *, verify: bool) -> bool:
-    """Tell whether a case need not be made again; a file that could not be used is tried again.
-
-    A file that a machine lost in going down has another length; `verify` compares all of its bytes.
-    """
+    """Tell whether a case need not be made again; a file that could not be used is tried again."""
     paths = _files(case.image.name, out) if case.image else ()
     return bool(paths) and all(
-        path.is_file()
-        and path.stat().st_size == written.size
-        and (not verify or panoptic.reread(path) == written.sha256)
-        for path, written in zip(paths, case.files, strict=True)
+        panoptic.is_as_written(path, written, verify=verify) for path, written in zip(paths, case.files, strict=True)
     )
 
 

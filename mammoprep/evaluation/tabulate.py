@@ -3,12 +3,12 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
-from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from mammoprep import parallel
 from mammoprep.evaluation.column import Column
 from mammoprep.evaluation.detections import Ranking
 from mammoprep.evaluation.matching import FIXED_LEVELS, LESION, LEVELS, Matching, Outcome, Scene, judge
@@ -30,8 +30,7 @@ def tabulate(tally: Tally, *, matching: Matching) -> Table:
 def tabulate_each(tally: Tally, matchings: Collection[Matching]) -> dict[Matching, Table]:
     """Put a tally into columns once for each matching; the tables share all but what the matching makes of them."""
     growing = _Growing(tally, matchings)
-    images = iter(tally.images)
-    while some := list(islice(images, BATCH)):
+    for some in parallel.batched(tally.images, BATCH):
         growing.add(some)
     return growing.tables()
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoprep import panoptic
 from mammoprep.panoptic import Mask
 
 _Steps = dict[int, int]
@@ -17,11 +18,10 @@ def path(mask: Mask) -> str:
     It runs along the edges of the pixels, pixel (row r, column c) being the square from (c, r) to (c + 1, r + 1), so
     that filling it gives back the mask at any zoom. Empty for an empty mask.
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size == 0:
+    x, y, width, height = panoptic.mask_box(mask)
+    if not width:
         return ""
-    y, x = int(rows[0]), int(columns[0])
-    crop = mask[y : rows[-1] + 1, x : columns[-1] + 1]
+    crop = mask[y : y + height, x : x + width]
     return "".join(_write(ring, pitch=crop.shape[1] + 1, x=x, y=y) for ring in _rings(crop))
 
 

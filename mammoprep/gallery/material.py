@@ -1,6 +1,5 @@
 """What a gallery is made from: a DATASET, what was predicted for it, the raw files; loaded and checked, no pixels."""
 
-import csv
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from mammoprep import panoptic
+from mammoprep import panoptic, pseudonyms
 from mammoprep.errors import MammoprepError, MissingFileError
 from mammoprep.gallery.pictures import LEAST_SCORE, MOST_INSTANCES
 from mammoprep.panoptic import Category, Image, Mark, Segment
@@ -83,7 +82,7 @@ def load(dataset: Path, predictions: Sequence[Path] = (), *, raw: Path | None = 
         tuple(predictions),
         len(truth.images) - len(shown),
         raw,
-        _links(dataset) if raw else {},
+        pseudonyms.read_links(dataset) if raw else {},
         str(manifest.get("options", {}).get("window", "auto")),
         panoptic.identity_of(manifest) if manifest else None,
         panoptic.load_review(review).marks if review.is_file() else (),
@@ -121,15 +120,6 @@ def _rows(dataset: Path) -> dict[str, dict[str, str]]:
     if not (dataset / "cases.csv").is_file():
         return {}
     return {row.get("image_id") or "": row for row in panoptic.read_cases(dataset)}
-
-
-def _links(dataset: Path) -> dict[str, str]:
-    """Read the table beside a DATASET that leads from pseudonyms to files, where it has one."""
-    path = dataset.resolve().with_name(f"{dataset.resolve().name}.key.csv")
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return {row.get("pseudonym") or "": row.get("file") or "" for row in csv.DictReader(file)}
 
 
 def _folds(dataset: Path) -> dict[int, int]:

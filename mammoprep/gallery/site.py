@@ -4,10 +4,9 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +14,7 @@ from urllib.parse import quote
 from mammoprep import panoptic, parallel
 from mammoprep.errors import MammoprepError
 from mammoprep.gallery import doubts, entry
-from mammoprep.gallery.entry import Entry, Job, Judge
+from mammoprep.gallery.entry import Job, Judge
 from mammoprep.gallery.material import Material
 
 PAGE = Path(__file__).parent / "page"
@@ -101,7 +100,7 @@ def _make_all(job: Job, options: Options) -> tuple[list[dict[str, Any]], Counter
     crops = 0
     items = job.material.items
     made = parallel.each(partial(entry.make, job=job), items, workers=options.workers)
-    for number, some in enumerate(_chunks(made)):
+    for number, some in enumerate(parallel.batched(made, CHUNK)):
         details = [each.detail for each in some]
         text = f"GALLERY.take({number}, {_json(details)});\n"
         panoptic.write_bytes(job.out / "data" / f"cases-{number}.js", text.encode())
@@ -111,11 +110,6 @@ def _make_all(job: Job, options: Options) -> tuple[list[dict[str, Any]], Counter
         if options.on_progress:
             options.on_progress(len(rows), len(items))
     return rows, raw, crops
-
-
-def _chunks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
-    while some := list(islice(entries, CHUNK)):
-        yield some
 
 
 def _json(content: Any) -> str:

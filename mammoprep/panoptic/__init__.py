@@ -57,7 +57,7 @@ from mammoprep.panoptic.png import (
 from mammoprep.panoptic.review import REVIEW, Mark, Review, identity_of, load_review
 from mammoprep.panoptic.rle import Mask, Rle, decode_rle, encode_crop, encode_rle, mask_box, run_lengths
 from mammoprep.panoptic.stream import read_entries, write_entries
-from mammoprep.panoptic.sums import SUMS, read_sums, reread, write_sums, wrong_files
+from mammoprep.panoptic.sums import SUMS, is_as_written, read_sums, write_sums, wrong_files
 
 __all__ = [
     "CASE_COLUMNS",
@@ -92,6 +92,7 @@ __all__ = [
     "file_hash",
     "has_entries",
     "identity_of",
+    "is_as_written",
     "journaled",
     "load",
     "load_cases",
@@ -117,7 +118,6 @@ __all__ = [
     "read_sums",
     "refuse_other",
     "replacing",
-    "reread",
     "run_lengths",
     "runs_of",
     "staged",

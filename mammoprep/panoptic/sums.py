@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mammoprep.errors import MammoprepError
-from mammoprep.panoptic.folder import file_hash, replacing, sync
+from mammoprep.panoptic.folder import Written, file_hash, replacing, sync
 
 SUMS = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)\n")
@@ -42,14 +42,24 @@ def wrong_files(root: Path) -> Iterator[str]:
     """Yield the name of each listed file that is missing, cannot be read or has another hash."""
     for name, code in read_sums(root):
         try:
-            right = reread(root / name) == code
+            right = _reread(root / name) == code
         except MammoprepError:
             right = False
         if not right:
             yield name
 
 
-def reread(path: Path) -> str:
+def is_as_written(path: Path, written: Written, *, verify: bool) -> bool:
+    """Tell whether a file is there that was written: a file that a machine lost in going down has another length.
+
+    `verify` compares all of its bytes.
+    """
+    if not path.is_file() or path.stat().st_size != written.size:
+        return False
+    return not verify or _reread(path) == written.sha256
+
+
+def _reread(path: Path) -> str:
     """Give the SHA-256 of what the disk holds; what memory still holds of the file is let go, where the system can."""
     try:
         sync(path)

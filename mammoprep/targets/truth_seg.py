@@ -1,6 +1,5 @@
 """The lesions of a DATASET as DICOM SEG, at the matrix of the files of the raw folder that they refer to."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.sr.codedict import codes
 
-from mammoprep import __version__
+from mammoprep import __version__, pseudonyms
 from mammoprep.errors import MammoprepError, MissingFileError
 from mammoprep.panoptic import Mask
 from mammoprep.records import stays_inside
@@ -30,7 +29,7 @@ def write(source: Source, out: Path) -> Counter[str]:
     """
     if source.raw is None or not source.raw.is_dir():
         raise MammoprepError(f"{source.raw} is no folder. --raw names the raw folder that the data set was made from.")
-    raw, links = source.raw, _links(source.root)
+    raw, links = source.raw, pseudonyms.read_links(source.root)
 
     def write_one(case: Case) -> Counter[str]:
         counts = lost.stuff(source, case) + lost.attributes(case)
@@ -48,16 +47,6 @@ def write(source: Source, out: Path) -> Counter[str]:
 
     # highdicom's remarks are held back for the whole process, so one at a time
     return sum(replace(source, workers=1).each(write_one), Counter[str]())
-
-
-def _links(dataset: Path) -> dict[str, str]:
-    """Read the table from pseudonyms to files, where `mammoprep convert folder` wrote one."""
-    path = dataset.resolve()
-    path = path.with_name(f"{path.name}.key.csv")
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return {row["pseudonym"]: row["file"] for row in csv.DictReader(file)}
 
 
 def _find(case: Case, raw: Path, links: Mapping[str, str]) -> Path:
