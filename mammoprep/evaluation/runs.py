@@ -161,20 +161,22 @@ def _evaluate(
         if journal:
             compared = kept.with_kept(compared, journal, number)
         tables = tabulate_each(compared, get_args(Matching) if options.explain else (options.matching,))
-        table = tables[options.matching]
-        report = _with_uncertainty(
-            report_of(table, not_given=compared.not_given, matching=options.matching), part, options
-        )
-        report = replace(report, knows_truth=knows_truth(part.predictions))
-        scored.append((replace(report, explained=explain(tables)) if options.explain else report, table))
+        report = report_of(tables[options.matching], not_given=compared.not_given, matching=options.matching)
+        scored.append((_completed(report, part, tables, options), tables[options.matching]))
     return scored
 
 
-def _with_uncertainty(report: Report, part: Part, options: Options) -> Report:
-    found = uncertainty.score(
+def _completed(report: Report, part: Part, tables: Mapping[Matching, Table], options: Options) -> Report:
+    """Add what the tables do not say: how maps of uncertainty do, and whether the predictions knew the truth."""
+    unsure = uncertainty.score(
         part.dataset, part.predictions, image_ids=part.image_ids, missing_as_empty=options.missing_as_empty
     )
-    return replace(report, scores=replace(report.scores, uncertainty=found))
+    return replace(
+        report,
+        scores=replace(report.scores, uncertainty=unsure),
+        explained=explain(tables) if options.explain else None,
+        knows_truth=knows_truth(part.predictions),
+    )
 
 
 def _with_intervals(

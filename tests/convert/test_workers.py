@@ -51,4 +51,5 @@ os.kill(os.getpid(), signal.SIGKILL)
     with suppress(psutil.NoSuchProcess):
         worker = psutil.Process(int(done.stdout))
         if worker.status() != psutil.STATUS_ZOMBIE:
-            worker.wait(timeout=60)
+            worker.wait(timeout=60)  # TimeoutExpired where it lives on
+        assert worker.status() == psutil.STATUS_ZOMBIE  # which nobody has reaped, else NoSuchProcess
