@@ -68,10 +68,13 @@ class Command:
         return self.arguments[0]
 
     def is_begun(self, whole: Mapping[str, bytes]) -> bool:
-        """Tell whether there is something to resume."""
+        """Tell whether there is something to resume, or all of it: a kill may come when only tidying up is left."""
+        found = contents(self.out)
         if self.name == "train":
-            return contents(self.out).get("run.json") == whole["run.json"]
-        return (panoptic.lock_of if self.name == "evaluate" else panoptic.partial_of)(self.out).exists()
+            return found.get("run.json") == whole["run.json"]
+        return (panoptic.lock_of if self.name == "evaluate" else panoptic.partial_of)(self.out).exists() or (
+            self.name != "evaluate" and found == whole
+        )
 
     def look(self, *, whole: Mapping[str, bytes], old: Mapping[str, bytes]) -> str:
         """Say what a kill left."""
