@@ -6,6 +6,9 @@ from typing import Literal
 
 from mammoprep.errors import MammoprepError
 
+RANDOM = "random"
+"""What a part starts from that has no pretrained weights."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -119,6 +122,13 @@ class Architecture:
         return ""
 
 
+def keep(rules: Mapping[str, bool]) -> None:
+    """Refuse values that break a rule."""
+    for rule, kept in rules.items():
+        if not kept:
+            raise MammoprepError(f"A model cannot have these values: {rule}.")
+
+
 @dataclass(frozen=True)
 class ModelConfig(Architecture):
     """What a network of the ODISE family is made of. The defaults are M-ODISE's; parts are names of `weights.SOURCES`.
@@ -218,9 +228,7 @@ class ModelConfig(Architecture):
             "clip_share needs one pretrained CLIP as image_encoder and text_encoder": not self.clip_share
             or (self.image_encoder == self.text_encoder and self.image_encoder not in ("none", "tiny")),
         }
-        for rule, kept in rules.items():
-            if not kept:
-                raise MammoprepError(f"A model cannot have these values: {rule}.")
+        keep(rules)
 
 
 @dataclass(frozen=True)

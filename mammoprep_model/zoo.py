@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from mammoprep.errors import UnknownNameError
-from mammoprep_model.config import Architecture, ModelConfig, Preset, TrainConfig
+from mammoprep_model.config import RANDOM, Architecture, ModelConfig, Preset, TrainConfig
 from mammoprep_model.diffusion.config import DiffusionConfig
 from mammoprep_model.promptable.config import SamConfig
-from mammoprep_model.semantic.config import RANDOM, SetrConfig, UNetConfig
+from mammoprep_model.semantic.config import SetrConfig, UNetConfig
 
 
 @dataclass(frozen=True)

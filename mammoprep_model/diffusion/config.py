@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from mammoprep.errors import MammoprepError
-from mammoprep_model.config import Architecture
+from mammoprep_model.config import Architecture, keep
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class DiffusionConfig(Architecture):
     def __post_init__(self) -> None:
         counts = (self.channels, self.residual_blocks, self.heads, self.samples, *self.multipliers)
         parts = (self.dense_blocks, self.dense_channels, self.highway_channels)
-        _refuse(
+        keep(
             {
                 "sizes, blocks, heads and samples must be at least 1": min(*counts, *parts) >= 1,
                 "multipliers must name 2 levels or more": len(self.multipliers) >= 2,
@@ -98,7 +97,7 @@ class DiffusionConfig(Architecture):
     def check(self) -> None:
         """Refuse values that do not go together; one at a time they may be set in any order."""
         strides = {1 << level for level in range(len(self.multipliers))}
-        _refuse(
+        keep(
             {
                 f"attention must name strides of the levels, {min(strides)} … {max(strides)}": {*self.attention}
                 <= strides,
@@ -107,9 +106,3 @@ class DiffusionConfig(Architecture):
                 "samples must be at most 16 for STAPLE": self.fuse == "mean" or self.samples <= 16,
             }
         )
-
-
-def _refuse(rules: Mapping[str, bool]) -> None:
-    for rule, kept in rules.items():
-        if not kept:
-            raise MammoprepError(f"A model cannot have these values: {rule}.")

@@ -11,7 +11,7 @@ from torch import Tensor
 from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep.panoptic import Category
 from mammoprep_model import losses
-from mammoprep_model.config import ModelConfig
+from mammoprep_model.config import RANDOM, ModelConfig
 from mammoprep_model.odise.backbone import Backbone, cut, merge
 from mammoprep_model.odise.captioner import Captioner, EmptyPrompt
 from mammoprep_model.odise.class_head import ClassHead, LinearHead, encode, names_of
@@ -34,8 +34,6 @@ from mammoprep_model.segmenter import Batch, Prediction
 
 NONE = "none"
 """A part that a model does without."""
-RANDOM = "random"
-"""A start without a pretrained part."""
 _LOG = logging.getLogger(__name__)
 
 

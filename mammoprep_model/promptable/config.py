@@ -3,11 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mammoprep.errors import MammoprepError
-from mammoprep_model.config import Architecture
+from mammoprep_model.config import RANDOM, Architecture, keep
 
-RANDOM = "random"
-"""A network that starts without pretrained weights."""
 PATCH = 16
 """Side of a patch in pixels."""
 
@@ -82,6 +79,4 @@ class SamConfig(Architecture):
                 0 <= share <= 1 for share in (self.grid_iou, self.grid_stability, self.grid_overlap)
             ),
         }
-        for rule, kept in rules.items():
-            if not kept:
-                raise MammoprepError(f"A model cannot have these values: {rule}.")
+        keep(rules)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep.panoptic import Category
-from mammoprep_model.config import Architecture
+from mammoprep_model.config import RANDOM, Architecture
 from mammoprep_model.promptable import grid, losses, sam
-from mammoprep_model.promptable.config import RANDOM, SamConfig
+from mammoprep_model.promptable.config import SamConfig
 from mammoprep_model.saved import Saved
 from mammoprep_model.segmenter import Batch, Prediction, Prompts, Whole
 

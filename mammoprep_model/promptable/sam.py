@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mammoprep.errors import MammoprepError
 from mammoprep_model import tensors, weight_files, weights
-from mammoprep_model.promptable.config import PATCH, RANDOM, SamConfig
+from mammoprep_model.config import RANDOM
+from mammoprep_model.promptable.config import PATCH, SamConfig
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of images in [0, 1]: SA-1B's, as SAM's image processor has them."""

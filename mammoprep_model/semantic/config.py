@@ -3,11 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mammoprep.errors import MammoprepError
-from mammoprep_model.config import Architecture
-
-RANDOM = "random"
-"""A transformer that starts without pretrained weights."""
+from mammoprep_model.config import RANDOM, Architecture, keep
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,7 @@ class UNetConfig(Architecture):
         return {"backbone": "u-net *", "class head": "pixels"}
 
     def __post_init__(self) -> None:
-        _check({"width, levels and head must be at least 1": min(self.width, self.levels, self.head) >= 1})
+        keep({"width, levels and head must be at least 1": min(self.width, self.levels, self.head) >= 1})
 
 
 @dataclass(frozen=True)
@@ -67,16 +63,10 @@ class SetrConfig(Architecture):
 
     def __post_init__(self) -> None:
         sizes = (self.width, self.layers, self.heads, self.head)
-        _check(
+        keep(
             {
                 "width, layers, heads and head must be at least 1": min(sizes) >= 1,
                 "width must be a multiple of heads": self.width % max(self.heads, 1) == 0,
                 "prompts must be 0 or more": self.prompts >= 0,
             }
         )
-
-
-def _check(rules: Mapping[str, bool]) -> None:
-    for rule, kept in rules.items():
-        if not kept:
-            raise MammoprepError(f"A model cannot have these values: {rule}.")

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from mammoprep.errors import UnknownNameError
 from mammoprep.panoptic import Category
 from mammoprep_model.components import predict
-from mammoprep_model.config import Architecture
+from mammoprep_model.config import RANDOM, Architecture
 from mammoprep_model.parts import load_vit, random_vit
 from mammoprep_model.saved import Saved
 from mammoprep_model.segmenter import Batch, Prediction
-from mammoprep_model.semantic.config import RANDOM, SetrConfig, UNetConfig
+from mammoprep_model.semantic.config import SetrConfig, UNetConfig
 from mammoprep_model.semantic.setr import Setr
 from mammoprep_model.semantic.unet import UNet
 
