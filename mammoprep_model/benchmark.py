@@ -78,9 +78,13 @@ def begin(task: Task, presets: Mapping[str, Preset], *, session: Session) -> dic
     if task.out.exists() and (not task.out.is_dir() or any(task.out.iterdir())):
         raise MammoprepError(f"{task.out} is not empty. Say --resume to go on with a benchmark, or name another --out.")
     lengths = {}
+    learners = sum(preset.train.steps > 0 for preset in presets.values())
     for name, preset in presets.items():
+        if not preset.train.steps:  # it takes no step, whatever time there is
+            lengths[name] = Length(0.0, 0, 0)
+            continue
         session.note(f"{name}: measuring its speed.")
-        lengths[name] = _length(task, preset, share=task.seconds / len(presets) / task.folds, session=session)
+        lengths[name] = _length(task, preset, share=task.seconds / learners / task.folds, session=session)
     _check(task, lengths)
     with panoptic.writing(task.out):
         task.out.mkdir(parents=True, exist_ok=True)
@@ -100,8 +104,6 @@ def _header(task: Task, presets: Mapping[str, Preset]) -> dict[str, Any]:
 def _length(task: Task, preset: Preset, *, share: float, session: Session) -> Length:
     """Train a few steps on the first fold and leave nothing of them."""
     train, val = panoptic.load_fold(task.dataset, 0)
-    if not preset.train.steps:  # it takes no step, whatever time there is
-        return Length(0.0, 0, 0)
     seconds = _speed(task, preset, session=session)
     if needs_loss(preset.train):
         seconds *= 1 + _FORWARD * len(val) / len(train)
@@ -140,12 +142,12 @@ def _with_steps(train: TrainConfig, steps: int) -> TrainConfig:
 
 def _check(task: Task, lengths: Mapping[str, Length]) -> None:
     """Refuse a time that is too short for an epoch of each preset."""
-    epochs = {name: each.seconds_a_step * each.steps_an_epoch for name, each in lengths.items()}
-    short = [name for name, each in lengths.items() if each.steps < each.steps_an_epoch]
+    epochs = {name: each.seconds_a_step * each.steps_an_epoch for name, each in lengths.items() if each.steps_an_epoch}
+    short = [name for name in epochs if lengths[name].steps < lengths[name].steps_an_epoch]
     if short:
-        needed = ceil(max(epochs.values()) * task.folds * len(lengths) / 6) / 10
+        needed = ceil(max(epochs.values()) * task.folds * len(epochs) / 6) / 10
         told = ", ".join(f"{name} {epochs[name]:.1f} s" for name in short)
-        share = task.seconds / len(lengths) / task.folds
+        share = task.seconds / len(epochs) / task.folds
         raise MammoprepError(
             f"--budget is too short: it gives each preset {share:.1f} s a fold, and one epoch would take {told}. Say"
             f" --budget {needed:g} or more, or leave presets out."

@@ -18,7 +18,7 @@ from scipy import ndimage
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError, MissingFileError
 from mammoprep.evaluation.detections import Instance, read_results
-from mammoprep.evaluation.runs import TRUTH, knows_truth
+from mammoprep.evaluation.marks import TRUTH, knows_truth
 from mammoprep.panoptic import Category, Image, Mask, Panoptic
 from mammoprep_model import settings
 from mammoprep_model.config import Architecture, Preset

@@ -176,9 +176,9 @@ def _draw(found: "Evaluation", out: Path, *, sweep: bool, figures: bool) -> None
         if sweep and (scores.sweep.PQ or scores.sweep.AP):
             draw.sweep(report, out / f"sweep.{kind}")
         if report.explained and scores.sweep.PQ:
-            draw.explain(report.explained, out / f"explain-threshold.{kind}")
+            draw.explain(report, out / f"explain-threshold.{kind}")
         if figures and scores.froc:
-            draw.precision_recall(found.tables, out / f"precision-recall.{kind}")
+            draw.precision_recall(report, found.tables, out / f"precision-recall.{kind}")
             draw.froc(report, found.tables, out / f"froc.{kind}")
         if figures and scores.sweep.PQ:
             draw.strata(report, out / f"strata.{kind}")
@@ -199,4 +199,4 @@ def _draw_cases(found: "Evaluation", out: Path) -> None:
     ]
     for kind in KINDS:
         if rows:
-            draw.cases(rows, out / f"cases.{kind}")
+            draw.cases(rows, out / f"cases.{kind}", footnote=found.report.footnote)

@@ -43,6 +43,7 @@ def gallery(
     from joblib import cpu_count
 
     from mammoprep import gallery as pages
+    from mammoprep.evaluation.marks import FOOTNOTE, knows_truth
     from mammoprep.evaluation.verdicts import verdicts
     from mammoprep.parallel import Workers
 
@@ -55,6 +56,7 @@ def gallery(
         options = pages.Options(
             judge=verdicts,
             scores=scores,
+            footnote=FOOTNOTE if any(map(knows_truth, found)) else None,
             queue=queue,
             copy=copy,
             overwrite=overwrite,

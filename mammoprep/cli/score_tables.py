@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 QUALITIES = ("RQ", "SQ", "PQ", "AP")
 NOT_GIVEN = "not given"
-MARK = "†"
-"""As in scores.json's notes: beside scores of predictions that knew where the lesions are."""
 ONE = 0.1
 """The IoU threshold where a table has room for one."""
 
 
 def show(content: Mapping[str, Any], *, iou_sweep: bool = False) -> None:
     """Print what scores.json says: the main tables, the parts, what to know, what is not given."""
+    from mammoprep.evaluation.marks import MARK
+
     screen = console.stdout()
     mark = f"{MARK} " if content.get("knows_truth") else ""
     patients = "" if content["patients"] is None else f" of {content['patients']} patients"

@@ -120,7 +120,7 @@ def _choices(model: str | None, *, run: Path | None) -> "Choices":
 def _report(dataset: Path, out: Path, *, json: bool) -> None:
     """Print how well each fold's validation images were segmented; `evaluate` says more."""
     from mammoprep.evaluation import runs
-    from mammoprep.evaluation.report import KNOWS_TRUTH, MARK
+    from mammoprep.evaluation.marks import FOOTNOTE, MARK
 
     with console.progress("evaluate") as on_progress:
         options = runs.Options(resamples=0)
@@ -138,7 +138,7 @@ def _report(dataset: Path, out: Path, *, json: bool) -> None:
             soft_wrap=True,
         )
     if known:
-        console.stdout().print(KNOWS_TRUTH, soft_wrap=True)
+        console.stdout().print(FOOTNOTE, soft_wrap=True)
     console.stdout().print(f"{out} holds the run. All scores: mammoprep evaluate {out} --iou-sweep", soft_wrap=True)
 
 

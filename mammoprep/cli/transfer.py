@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from mammoprep.cli import console
 from mammoprep.cli.extra import require_model
-from mammoprep.cli.score_tables import MARK
 from mammoprep.cli.train import parse_weights
 from mammoprep.errors import MammoprepError
 
@@ -121,7 +120,7 @@ def _shown() -> "Iterator[Any]":
 def write(carried: Transfer, out: Path, tables: "Sequence[Table]") -> dict[str, Any]:
     """Write transfer.json, with IoU and Dice of all images, of those with lesions and of those without; give it."""
     from mammoprep import panoptic
-    from mammoprep.evaluation.runs import knows_truth
+    from mammoprep.evaluation.marks import knows_truth
     from mammoprep.evaluation.transfer import overlaps
 
     known = {"knows_truth": True} if any(map(knows_truth, carried.predictions.values())) else {}
@@ -133,6 +132,8 @@ def write(carried: Transfer, out: Path, tables: "Sequence[Table]") -> dict[str, 
 def show(facts: Mapping[str, Any]) -> None:
     """Print the thesis's table, and what to know of it."""
     from rich.table import Table
+
+    from mammoprep.evaluation.marks import MARK
 
     mark = f"{MARK} " if facts.get("knows_truth") else ""
     screen, table = console.stdout(), Table(box=None, padding=(0, 2, 0, 0))
@@ -167,6 +168,10 @@ def _cost(cost: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _remarks(facts: Mapping[str, Any]) -> Iterator[str]:
+    from mammoprep.evaluation.marks import FOOTNOTE
+
+    if facts.get("knows_truth"):
+        yield FOOTNOTE
     yield (
         "All lesions of an image are one map. Nothing predicted where nothing is annotated counts 1, else 0: * is the"
         " share of lesion-free images left empty, and it weighs in the first row."

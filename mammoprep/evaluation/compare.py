@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mammoprep.errors import MammoprepError, UnknownNameError
+from mammoprep.evaluation.marks import FOOTNOTE, MARK, TRUTH
 from mammoprep.evaluation.matching import THRESHOLDS
-from mammoprep.evaluation.report import KNOWS_TRUTH, MARK
 from mammoprep.evaluation.results import Result
 from mammoprep.evaluation.statistics import LEVEL, RESAMPLES, SEED, Key, limits, samples, why_not
 
@@ -34,17 +34,16 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One system. A published row has a `source`, and the `threshold` that its paper chose."""
+    """One system. A published row has a `source`, and the `threshold` that its paper chose.
+
+    `knows_truth`: prompts from the ground truth told it where the lesions are; its title bears the mark.
+    """
 
     title: str
     cells: dict[str, Cell]
     source: str | None = None
     threshold: float | None = None
-
-    @property
-    def knows_truth(self) -> bool:
-        """Tell whether its title bears the mark."""
-        return self.title.endswith(f" {MARK}")
+    knows_truth: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class Comparison:
     @property
     def footnote(self) -> str | None:
         """Say what the mark beside a title means; None where none has it."""
-        return KNOWS_TRUTH if any(row.knows_truth for row in self.rows) else None
+        return FOOTNOTE if any(row.knows_truth for row in (*self.rows, *self.published)) else None
 
     def to_json(self) -> dict[str, Any]:
         """Give the dictionary of comparison.json."""
@@ -85,7 +84,8 @@ class Comparison:
         def entry(row: Row) -> dict[str, Any]:
             cells = {name: {"value": c.value, "std": c.std, "best": c.best} for name, c in row.cells.items()}
             origin = {} if row.source is None else {"source": row.source, "threshold": row.threshold}
-            return {"name": row.title, **origin, **cells}
+            known = {"knows_truth": True} if row.knows_truth else {}
+            return {"name": row.title, **origin, **known, **cells}
 
         return {
             "threshold": self.threshold,
@@ -120,9 +120,11 @@ def compare(
     if len(results) < 2:
         raise MammoprepError("One result cannot be compared. Name two or more.")
     _check_alike(results)
-    titles = _titles(results)
     level = THRESHOLDS.index(threshold)
-    rows = [Row(title, _cells(result, level)) for title, result in zip(titles, results, strict=True)]
+    rows = [
+        _marked(Row(title, _cells(result, level), knows_truth=bool(result.scores.get("knows_truth"))))
+        for title, result in zip(_titles(results), results, strict=True)
+    ]
     reason = "--resamples 0 asked for none" if not resamples else why_not(results[0].tables)
     differences: list[Difference] = []
     if reason is None:
@@ -162,11 +164,14 @@ def _check_alike(results: Sequence[Result]) -> None:
 
 
 def _titles(results: Sequence[Result]) -> list[str]:
-    """Give the results' titles, numbered where two are the same, marked where prompts gave the truth away."""
+    """Give the results' titles, numbered where two are the same."""
     titles = [result.title for result in results]
-    apart = [f"{t} ({i})" if titles.count(t) > 1 else t for i, t in enumerate(titles, start=1)]
-    marks = [f" {MARK}" if result.scores.get("knows_truth") else "" for result in results]
-    return [title + mark for title, mark in zip(apart, marks, strict=True)]
+    return [f"{t} ({i})" if titles.count(t) > 1 else t for i, t in enumerate(titles, start=1)]
+
+
+def _marked(row: Row) -> Row:
+    """Mark the title of a row whose prompts gave the truth away."""
+    return replace(row, title=f"{row.title} {MARK}") if row.knows_truth else row
 
 
 def _cells(result: Result, level: int) -> dict[str, Cell]:
@@ -216,9 +221,9 @@ def _with_best(rows: Sequence[Row]) -> tuple[Row, ...]:
     values = {m: [v for row in rivals if (v := row.cells[m].value) is not None] for m in MEASURES}
     best = {m: max(given, default=None) for m, given in values.items()}
     return tuple(
-        Row(
-            row.title,
-            {
+        replace(
+            row,
+            cells={
                 m: Cell(c.value, c.std, row in rivals and c.value is not None and c.value == best[m])
                 for m, c in row.cells.items()
             },
@@ -236,10 +241,14 @@ def published_rows(dataset: str) -> tuple[Row, ...]:
         raise UnknownNameError(dataset, kind="published data set", known=known)
     rows: dict[tuple[str, str], Row] = {}
     for line in (line for line in lines if line["dataset"] == dataset):
-        row = rows.setdefault((line["source"], line["model"]), Row(line["model"], {}, source=line["source"]))
+        row = rows.setdefault((line["source"], line["model"]), _published(line))
         std = round(float(line["std"]) / 100, 10) if line["std"] else None
         row.cells[line["metric"]] = Cell(round(float(line["mean"]) / 100, 10), std)
         if line["threshold"]:
             row = replace(row, threshold=float(line["threshold"]))
         rows[line["source"], line["model"]] = row
-    return tuple(replace(r, cells={m: r.cells.get(m, Cell(None)) for m in MEASURES}) for r in rows.values())
+    return tuple(replace(_marked(r), cells={m: r.cells.get(m, Cell(None)) for m in MEASURES}) for r in rows.values())
+
+
+def _published(line: Mapping[str, str]) -> Row:
+    return Row(line["model"], {}, source=line["source"], knows_truth=line["prompts"] == TRUTH)

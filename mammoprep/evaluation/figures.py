@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
@@ -15,7 +16,7 @@ from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.evaluation import ranking
 from mammoprep.evaluation.matching import FIXED, FIXED_LEVELS, SHOWN, THRESHOLDS
-from mammoprep.evaluation.report import Explained, Report
+from mammoprep.evaluation.report import Report
 from mammoprep.evaluation.statistics import mean_of
 from mammoprep.evaluation.table import Table
 
@@ -29,6 +30,8 @@ _STYLES = {
 _CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#F0E442")
 _LINES = ("-", "--", "-.", ":")
 _ALL = "all lesions, class ignored"
+_FOOTNOTE, _LETTERS = 7, 18
+"""Size in points of a footnote, and how many of its letters fit into an inch."""
 _RATES = tuple(np.geomspace(1 / 16, 8, 225).tolist())
 _TITLES = {
     "view": "view",
@@ -65,7 +68,7 @@ def sweep(report: Report, path: Path) -> None:
     axes.set_xticks(np.arange(0.0, 0.95, 0.1))
     tidy(axes)
     axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    save(figure, path)
+    save(figure, path, footnote=report.footnote)
 
 
 def _draw_spread(axes: Axes, report: Report, name: str) -> None:
@@ -93,7 +96,7 @@ def _band(report: Report, name: str) -> tuple[NDArray[np.float64], NDArray[np.fl
     return 100 * (middle - spread), 100 * (middle + spread)
 
 
-def precision_recall(tables: Sequence[Table], path: Path) -> None:
+def precision_recall(report: Report, tables: Sequence[Table], path: Path) -> None:
     """Draw precision over recall at IoU 0.1 for each class and with the class ignored; of folds the mean."""
     figure = Figure(figsize=(5.4, 3.9), layout="constrained")
     axes = figure.add_subplot()
@@ -102,7 +105,7 @@ def precision_recall(tables: Sequence[Table], path: Path) -> None:
     axes.set(xlabel="recall (%)", ylabel=f"precision (%) at IoU ≥ {FIXED[SHOWN]}", xlim=(0, 100), ylim=(0, 102))
     tidy(axes)
     _legend(axes)
-    save(figure, path)
+    save(figure, path, footnote=report.footnote)
 
 
 def _precision_of(weighed: ranking.Weighed) -> NDArray[np.float64]:
@@ -129,7 +132,7 @@ def froc(report: Report, tables: Sequence[Table], path: Path) -> None:
     axes.set(xlim=(_RATES[0], _RATES[-1]), ylim=(0, 102))
     tidy(axes)
     _legend(axes)
-    save(figure, path)
+    save(figure, path, footnote=report.footnote)
 
 
 def _sensitivity_of(weighed: ranking.Weighed) -> NDArray[np.float64]:
@@ -179,16 +182,16 @@ def strata(report: Report, path: Path) -> None:
         axes.grid(axis="y", visible=False)
     rows[-1].set(xlabel=f"% at IoU > {FIXED[SHOWN]}", xlim=(0, None))
     figure.legend(*rows[0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper right")
-    save(figure, path)
+    save(figure, path, footnote=report.footnote)
 
 
 def _at(curve: Sequence[float] | None, level: int) -> float:
     return curve[level] if curve else 0.0
 
 
-def explain(explained: Mapping[str, Explained], path: Path) -> None:
+def explain(report: Report, path: Path) -> None:
     """Draw PQ over t under both matchings, the highest marked, and the pairs that only the published way counts."""
-    shown = {name: entry for name, entry in explained.items() if entry.paper and entry.one_to_one}
+    shown = {name: entry for name, entry in (report.explained or {}).items() if entry.paper and entry.one_to_one}
     if not shown:
         raise MammoprepError(f"{path} was not drawn: there is no PQ to explain. Give panoptic predictions.")
     figure = Figure(figsize=(3.2 * len(shown), 4.2), layout="constrained")
@@ -210,10 +213,12 @@ def explain(explained: Mapping[str, Explained], path: Path) -> None:
     axes[1, 0].set(ylabel="extra pairs", ylim=(0, max(1.05 * most, 1)))
     axes[1, 0].yaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].legend(frameon=False, title="matching")
-    save(figure, path)
+    save(figure, path, footnote=report.footnote)
 
 
-def cases(rows: Sequence[tuple[str, Mapping[str, NDArray[np.uint8] | None]]], path: Path) -> None:
+def cases(
+    rows: Sequence[tuple[str, Mapping[str, NDArray[np.uint8] | None]]], path: Path, *, footnote: str | None = None
+) -> None:
     """Draw a row of panels a case: BGR pictures (H, W, 3) under their titles, None for what is not given."""
     titles = list(rows[0][1])
     shapes = [next(panel for panel in row.values() if panel is not None).shape for _, row in rows]
@@ -230,7 +235,7 @@ def cases(rows: Sequence[tuple[str, Mapping[str, NDArray[np.uint8] | None]]], pa
             else:
                 each.imshow(panel[..., ::-1], interpolation="none")
         axes[place, 0].text(0, -0.02, caption, va="top", fontsize="small", transform=axes[place, 0].transAxes)
-    save(figure, path)
+    save(figure, path, footnote=footnote)
 
 
 def _line(place: int) -> dict[str, Any]:
@@ -248,8 +253,11 @@ def _legend(axes: Axes) -> None:
     axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize="small")
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path, *, footnote: str | None = None) -> None:
     """Write whole or not at all; without the date, so that the same report gives the same bytes."""
+    if footnote:
+        lines = wrap(footnote, int(figure.get_figwidth() * _LETTERS))
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=_FOOTNOTE)
     drawn = BytesIO()
     kind = path.suffix[1:]
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import StringIO
 
 from mammoprep.evaluation.compare import MEASURES, Cell, Comparison, Difference, Row
-from mammoprep.evaluation.report import MARK
+from mammoprep.evaluation.marks import MARK
 from mammoprep.evaluation.statistics import LEVEL
 
 PUBLISHED = "published: other folds, code and way of matching, so not comparable to the digit"
@@ -44,14 +44,15 @@ def changes(comparison: Comparison) -> dict[str, dict[str, Difference]]:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Write a line a row: fractions in [0, 1], empty where not given."""
+    """Write a line a row: fractions in [0, 1], empty where not given; `knows_truth` 1 where the title is marked."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = (f"{measure}{part}" for measure in MEASURES for part in ("", "_std", "_diff", "_diff_low", "_diff_high"))
-    writer.writerow(["name", "source", "threshold", *columns])
+    writer.writerow(["name", "source", "threshold", "knows_truth", *columns])
     by_title = changes(comparison)
     for row in (*comparison.rows, *comparison.published):
-        line: list[object] = [row.title, row.source or "", row.threshold if row.source else comparison.threshold]
+        at = row.threshold if row.source else comparison.threshold
+        line: list[object] = [row.title, row.source or "", at, int(row.knows_truth)]
         for measure in MEASURES:
             cell = row.cells[measure]
             difference = by_title.get(row.title, {}).get(measure) if row.source is None else None

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mammoprep.evaluation.marks import FOOTNOTE
 from mammoprep.evaluation.matching import FIXED, FIXED_LEVELS, SHOWN, THRESHOLDS, Matching
 from mammoprep.evaluation.ranking import RATES
 
@@ -16,12 +17,6 @@ NOTES = (
 )
 """What a reader of the sweep has to know."""
 
-MARK = "†"
-"""Stands beside scores of predictions that knew where the lesions are."""
-KNOWS_TRUTH = (
-    f"{MARK} Predicted with prompts from the ground truth, which gave away where the lesions are and of which class: "
-    "how well they are outlined, not how well they are found."
-)
 FEW_PATIENTS = 20
 """With fewer patients a note calls the intervals rough: their ends are a few patients' own scores."""
 _VISIBLE = 5e-5
@@ -271,6 +266,11 @@ class Report:
         curve = self.scores.sweep.PQ
         return THRESHOLDS[curve.index(max(curve))] if curve else None
 
+    @property
+    def footnote(self) -> str | None:
+        """Say what marks these scores; None where nothing does."""
+        return FOOTNOTE if self.knows_truth else None
+
     def to_json(self) -> dict[str, Any]:
         """Give the dictionary of scores.json; what could not be computed is None. `std` repeats the scores' keys."""
         return {
@@ -292,8 +292,8 @@ class Report:
 
     def _warnings(self) -> Iterator[str]:
         """Say what makes these very figures less sure than they look."""
-        if self.knows_truth:
-            yield KNOWS_TRUTH
+        if self.footnote:
+            yield self.footnote
         ties, level = self.scores.ties, FIXED_LEVELS[SHOWN]
         if ties and ties.low and ties.high and ties.high[level] - ties.low[level] > _VISIBLE:
             low, high = (100 * curve[level] for curve in (ties.low, ties.high))

@@ -11,6 +11,7 @@ from mammoprep.errors import MammoprepError, MissingFileError
 from mammoprep.evaluation import kept, uncertainty
 from mammoprep.evaluation.explain import explain
 from mammoprep.evaluation.kept import Keeper, Part
+from mammoprep.evaluation.marks import knows_truth
 from mammoprep.evaluation.matching import Matching
 from mammoprep.evaluation.report import Report
 from mammoprep.evaluation.scores import over_folds
@@ -40,8 +41,6 @@ class Options:
 
 
 DEFAULTS = Options()
-TRUTH = "ground-truth"
-"""What manifest.json of PREDICTIONS calls prompts that give away where the lesions are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +131,6 @@ def locate(run: Path, *, on: Path | None = None) -> tuple[Path, dict[int, Path]]
     dataset = on or _dataset(run, content.get("dataset"))
     _check_folds(run, dataset, content.get("folds_sha256"))
     return dataset, _folds(run)
-
-
-def knows_truth(predictions: Path) -> bool:
-    """Tell whether PREDICTIONS were made with prompts from the ground truth, as their manifest.json says."""
-    path = predictions / "manifest.json"
-    content = panoptic.read_json(path, hint="It comes with the predictions.") if path.is_file() else None
-    return isinstance(content, dict) and content.get("prompts") == TRUTH
 
 
 def _evaluate(

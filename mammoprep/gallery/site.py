@@ -30,11 +30,12 @@ class Options:
     """How a gallery is made: `judge` pairs true and predicted lesions, `scores` is a folder that `evaluate` wrote.
 
     `queue` puts the doubtful cases first; `copy` puts the images beside the pages, which else refer to them where they
-    are.
+    are. `footnote` is what a reader of the predictions has to know: its first letter marks them.
     """
 
     judge: Judge | None = None
     scores: Path | None = None
+    footnote: str | None = None
     queue: bool = False
     copy: bool = False
     overwrite: bool = False
@@ -189,6 +190,7 @@ def _write_data(
         "title": material.dataset.resolve().name,
         "classes": {category.id: [category.name, category.color] for category in material.categories},
         "predictions": bool(material.predictions),
+        "footnote": options.footnote,
         "given": given,
         "judged": options.judge is not None,
         "queue": options.queue,

@@ -53,6 +53,13 @@ def test_run_shows_its_validation_images_and_scores(run_folder, capsys):
     assert result["page"] == str(run_folder / "gallery/index.html")
 
 
+def test_who_was_told_where_the_lesions_are_bears_a_footnote(dataset, predictions, tmp_path):
+    for prompts, footnote in (("grid", "null"), ("ground-truth", '"\\u2020 Predicted with prompts')):
+        (predictions / "manifest.json").write_text(json.dumps({"prompts": prompts}))
+        assert run("gallery", dataset, predictions, "--out", tmp_path / prompts) == 0
+        assert f'"footnote":{footnote}' in (tmp_path / prompts / "data" / "index.js").read_text()
+
+
 def test_predictions_beside_their_data_set_or_on_it(dataset, predictions, tmp_path, capsys):
     assert run("gallery", dataset, predictions) == 0
     assert (predictions.parent / "predictions-gallery/index.html").is_file()

@@ -73,10 +73,10 @@ def test_every_figure_is_drawn_and_gives_the_same_bytes(write, scene, tmp_path, 
     for turn in ("one", "two"):
         (tmp_path / turn).mkdir()
         figures.sweep(report, tmp_path / turn / f"sweep.{ending}")
-        figures.precision_recall([table], tmp_path / turn / f"precision-recall.{ending}")
+        figures.precision_recall(report, [table], tmp_path / turn / f"precision-recall.{ending}")
         figures.froc(report, [table, table], tmp_path / turn / f"froc.{ending}")
         figures.strata(report, tmp_path / turn / f"strata.{ending}")
-        figures.explain(report.explained, tmp_path / turn / f"explain.{ending}")
+        figures.explain(report, tmp_path / turn / f"explain.{ending}")
         panel = np.full((40, 30, 3), 90, np.uint8)
         rows = [("best", {"image": panel, "heat map": None}), ("worst", {"image": panel, "heat map": panel})]
         figures.cases(rows, tmp_path / turn / f"cases.{ending}")
@@ -84,6 +84,17 @@ def test_every_figure_is_drawn_and_gives_the_same_bytes(write, scene, tmp_path, 
     assert len(drawn) == 6
     assert all(path.read_bytes() == (tmp_path / "two" / path.name).read_bytes() for path in drawn)
     assert len({path.read_bytes() for path in drawn}) == 6
+
+
+def test_a_footnote_stands_below_and_takes_the_room_that_it_needs(reports, tmp_path):
+    """Dark pixels in the lowest twelfth at the left, where the axis has none of its own."""
+    for name, report in (("plain", reports[1]), ("marked", replace(reports[1], knows_truth=True))):
+        sweep(report, tmp_path / f"{name}.png")
+    plain, marked = (cv2.imread(str(tmp_path / f"{name}.png"), cv2.IMREAD_GRAYSCALE) for name in ("plain", "marked"))
+    assert plain.shape == marked.shape
+    low, left = plain.shape[0] // 12, plain.shape[1] // 12
+    dark = [int((picture[-low:, :left] < 128).sum()) for picture in (plain, marked)]
+    assert dark[0] == 0 < 100 < dark[1]
 
 
 def test_curves_of_folds_are_their_mean(write, scene):

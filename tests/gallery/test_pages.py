@@ -59,6 +59,17 @@ def view_box(page):
     return [float(value) for value in page.run("return byId('viewer').getAttribute('viewBox')").split()]
 
 
+def test_footnote_stands_on_all_pages_and_its_mark_beside_the_predictions(page, dataset, predictions, tmp_path):
+    assert page.run("return byId('footnote').hidden")
+    options = gallery.Options(footnote="† They were told.")
+    gallery.write(gallery.load(dataset, [predictions]), tmp_path / "told", options=options)
+    page.open(tmp_path / "told" / "index.html", "#/case-1")
+    page.wait("shown.view === 'case' && byId('told').children.length")
+    assert page.text("#footnote") == "† They were told."
+    assert "Prediction †" in page.text("#layers")
+    assert "Detections †" in page.text("#layers")
+
+
 FILTERS = [
     ({"class": "calcification"}, [2, 3, 5]),
     ({"verdict": "missed"}, [2]),

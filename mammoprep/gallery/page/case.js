@@ -2,10 +2,11 @@
 "use strict";
 
 const CLOSEST = 64; // screen pixels per image pixel
+const dagger = data.footnote ? ` ${data.footnote[0]}` : ""; // beside what the footnote speaks of
 const layers = {
   truth: { title: "Ground truth", on: true, opacity: 1, there: true },
-  predicted: { title: "Prediction", on: true, opacity: 1, there: data.given.panoptic },
-  detection: { title: "Detections", on: !data.given.panoptic, opacity: 1, there: data.given.detections },
+  predicted: { title: `Prediction${dagger}`, on: true, opacity: 1, there: data.given.panoptic },
+  detection: { title: `Detections${dagger}`, on: !data.given.panoptic, opacity: 1, there: data.given.detections },
   heat: { title: "Heat map", on: false, opacity: 0.7, there: data.given.heat },
   regions: { title: "Regions", on: false, opacity: 0.8, there: true },
 };

@@ -75,9 +75,9 @@ function rest() {
 views.scores = {
   show() {
     document.title = `${data.title}: scores`;
-    const { images, patients, matching, notes, not_given: lacking } = data.scores;
+    const { images, patients, matching, notes, not_given: lacking, knows_truth: known } = data.scores;
     byId("scores").replaceChildren(
-      element("p", {}, `${images} images${patients ? ` of ${patients} patients` : ""}, matching ${matching}. Small: 95 % intervals over patients, where they are given.`),
+      element("p", {}, `${known ? "† " : ""}${images} images${patients ? ` of ${patients} patients` : ""}, matching ${matching}. Small: 95 % intervals over patients, where they are given.`),
       ...sweep(), ...atThreshold(),
       ...(data.figures.length ? [element("h2", {}, "Figures"), element("div", { class: "figures" }, ...data.figures.map((name, number) =>
         element("figure", {}, element("img", { src: `figures/${number}.png`, loading: "lazy", alt: name }), element("figcaption", {}, name))))] : []),

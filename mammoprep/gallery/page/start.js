@@ -18,6 +18,8 @@ function onKey(event) {
 document.documentElement.dataset.theme = remember("mammoprep-theme") || "";
 byId("title").textContent = data.title;
 byId("to-scores").hidden = !data.scores;
+byId("footnote").textContent = data.footnote || "";
+byId("footnote").hidden = !data.footnote;
 byId("theme").addEventListener("click", toggleTheme);
 byId("help-button").addEventListener("click", toggleHelp);
 byId("filters").open = innerWidth > 700;

@@ -144,6 +144,7 @@ def test_another_collection_is_prompted_too(
     assert run(*asked[:-2]) == 0
     said = capsys.readouterr().out
     assert "† sam-zs" in said
+    assert said.count("† Predicted with prompts from the ground truth") == 2  # below the table, and among the notes
 
 
 def test_other_networks_and_absent_detections_are_one_line(
