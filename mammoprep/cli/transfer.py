@@ -94,9 +94,9 @@ def _classes(ours: "Sequence[Any]", dataset: "Panoptic") -> dict[str, Any]:
     from mammoprep.evaluation import classes
 
     sides = (dataset.categories, tuple(ours))
-    stuff = [{category.name for category in side if not category.isthing} for side in sides]
-    scored = [category.name for category in classes.across(*sides).categories if category.isthing]
-    return {"classes": scored, "merged": not classes.share_lesions(*sides), "one_sided": sorted(stuff[0] ^ stuff[1])}
+    agreed = classes.across(*sides)
+    scored = [category.name for category in agreed.categories if category.isthing]
+    return {"classes": scored, "merged": not classes.share_lesions(*sides), "one_sided": list(agreed.one_sided)}
 
 
 @contextmanager
@@ -167,6 +167,12 @@ def _cost(cost: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
+def _unclassed(overlap: Mapping[str, Any]) -> int:
+    """Count the images that are neither without a lesion nor have one of a class."""
+    counts = {kind: row["images"] for kind, row in overlap.items()}
+    return sum(counts.values()) and 2 * counts["all"] - sum(counts.values())
+
+
 def _remarks(facts: Mapping[str, Any]) -> Iterator[str]:
     from mammoprep.evaluation.marks import FOOTNOTE
 
@@ -176,11 +182,16 @@ def _remarks(facts: Mapping[str, Any]) -> Iterator[str]:
         "All lesions of an image are one map. Nothing predicted where nothing is annotated counts 1, else 0: * is the"
         " share of lesion-free images left empty, and it weighs in the first row."
     )
+    if apart := _unclassed(facts["overlap"] or {}):
+        yield f"Images whose findings have no class here count in the first row alone: {apart}."
     if facts["merged"]:
         yield "The collections do not share their lesion classes by name: below all of them are one, called lesion."
     if facts["networks"] > 1:
         yield "Every network is scored on all images: below scores are means, counts sums over the networks."
     if facts["one_sided"]:
-        yield f"Only one side has the class {', '.join(facts['one_sided'])}: its score says nothing."
+        yield (
+            f"Only one side has the class {', '.join(facts['one_sided'])}: it is not scored; stuff that the other side"
+            " has in its place is scored as it stands."
+        )
     if facts["shared_patients"]:
         yield f"{facts['shared_patients']} patients are shared with what the networks were trained on: no fair score."

@@ -12,11 +12,15 @@ MERGED = "lesion"
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """The classes that are scored; `truth` and `predicted` map each side's category ids to theirs."""
+    """The classes; `truth` and `predicted` map each side's category ids to theirs.
+
+    `one_sided` names the stuff that one side alone has: it cannot be right, so it is not scored.
+    """
 
     categories: tuple[Category, ...]
     truth: Mapping[int, int]
     predicted: Mapping[int, int]
+    one_sided: tuple[str, ...] = ()
 
 
 def by_name(truth: Panoptic, predicted: Panoptic) -> Agreement:
@@ -39,7 +43,7 @@ def share_lesions(truth: tuple[Category, ...], predicted: tuple[Category, ...]) 
 def across(truth: tuple[Category, ...], predicted: tuple[Category, ...]) -> Agreement:
     """Let classes of two collections agree: all lesions are `lesion` unless each side has the same by name.
 
-    Stuff agrees by name; what one side alone has is a class too, which the other never shows.
+    Stuff agrees by name; what one side alone has is a class too, which the other never shows: `one_sided`.
     """
     shared = share_lesions(truth, predicted)
 
@@ -51,4 +55,5 @@ def across(truth: tuple[Category, ...], predicted: tuple[Category, ...]) -> Agre
     categories = make_categories(list(things), list(stuff))
     number = {(category.name, category.isthing): category.id for category in categories}
     ours, theirs = ({c.id: number[name_of(c), c.isthing] for c in side} for side in (truth, predicted))
-    return Agreement(categories, ours, theirs)
+    names = [{category.name for category in side if not category.isthing} for side in (truth, predicted)]
+    return Agreement(categories, ours, theirs, tuple(sorted(names[0] ^ names[1])))

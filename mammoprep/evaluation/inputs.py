@@ -18,13 +18,18 @@ from mammoprep.panoptic import LEFT_OUT, Category, Image, Listed, Panoptic
 
 PIECES = {"panoptic": "panoptic.json", "instances": "instances.json", "semantic": "semantic/"}
 """The three things that may be predicted, and the file or folder that holds each."""
+STUFF_PLACES = ("stuff.per_class.{}.PQ", "stuff.dice.{}", "stuff.iou.{}")
+"""Where scores.json has what is said of a stuff class."""
+ONE_SIDED = "only one of the two collections has this class"
+"""Why a class cannot be right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """What is compared, the images apart: `dataset` has the classes alone.
 
-    `renumber` maps the predictions' category ids to those of `dataset`; `not_given` says why a piece cannot be scored.
+    `renumber` maps the predictions' category ids to those of `dataset`; `not_given` says why a piece, or a class by its
+    places in scores.json, cannot be scored.
     """
 
     dataset: Panoptic
@@ -59,6 +64,7 @@ def load(
     if "panoptic" not in not_given:
         theirs = Panoptic(predictions, _read_panoptic(predictions, cases, side=PREDICTED), ())
         agreed = classes.across(truth.categories, theirs.categories) if across else classes.by_name(truth, theirs)
+        not_given |= {place.format(name): ONE_SIDED for name in agreed.one_sided for place in STUFF_PLACES}
         if stray := cases.stray_prediction():
             _refuse_stray(predictions / "panoptic.json", f"image {stray[0]} ({stray[1]})", dataset)
     if "instances" not in not_given:

@@ -161,7 +161,11 @@ def _evaluate(
 def _completed(report: Report, part: Part, tables: Mapping[Matching, Table], options: Options) -> Report:
     """Add what the tables do not say: how maps of uncertainty do, and whether the predictions knew the truth."""
     unsure = uncertainty.score(
-        part.dataset, part.predictions, image_ids=part.image_ids, missing_as_empty=options.missing_as_empty
+        part.dataset,
+        part.predictions,
+        image_ids=part.image_ids,
+        missing_as_empty=options.missing_as_empty,
+        across=part.across,
     )
     return replace(
         report,

@@ -47,8 +47,8 @@ def score(tally: Tally, *, matching: Matching = "one-to-one") -> Report:
 
 
 def report(table: Table, *, not_given: Mapping[str, str], matching: Matching) -> Report:
-    """Give every score of a table; `not_given` says why a piece of the predictions is not in it."""
-    scores = _scores(table)
+    """Give every score of a table; `not_given` says why a piece is not in it, or why a class is not scored."""
+    scores = _scores(table, not_given)
     patients = set(table.facts["patient_id"].tolist())
     return Report(
         images=len(table.names),
@@ -107,7 +107,7 @@ def _combine(parts: Sequence[Any], *, rate: Callable[..., Any], number: Callable
     return combine(parts)
 
 
-def _scores(table: Table) -> Scores:
+def _scores(table: Table, not_given: Mapping[str, str]) -> Scores:
     counts = counting.count(table)
     found = None if counts is None else counting.qualities(counts)
     classes = {category: _class_scores(counts, found, number) for number, category in enumerate(table.categories)}
@@ -120,12 +120,7 @@ def _scores(table: Table) -> Scores:
     return Scores(
         sweep=Sweep(*mean_quality(things.values()), AP=mean_curve(entry.AP for entry in things.values())),
         per_class=things,
-        stuff=Stuff(
-            *mean_quality(stuff.values()),
-            per_class=stuff,
-            dice=pixel_overlap.per_class(table, dice, things=False),
-            iou=pixel_overlap.per_class(table, iou, things=False),
-        ),
+        stuff=_stuff(table, stuff, not_given),
         detection=_detection(table, counts, found),
         dice=pixel_overlap.lesions(table, dice),
         iou=pixel_overlap.lesions(table, iou),
@@ -144,6 +139,17 @@ def _class_scores(counts: Counts | None, found: Qualities | None, number: int) -
         **{name: curve(getattr(found, name)[number]) for name in ("PQ", "RQ", "SQ")},
         **{name: tuple(map(int, getattr(counts, name)[number])) for name in ("TP", "FP", "FN")},
     )
+
+
+def _stuff(table: Table, classes: Mapping[str, ClassScores], not_given: Mapping[str, str]) -> Stuff:
+    """Give the scores of the stuff classes; those that `not_given` names have none, and enter no mean."""
+    unscored = {name for name in classes if f"stuff.per_class.{name}.PQ" in not_given}
+    scored = {name: _class_scores(None, None, 0) if name in unscored else entry for name, entry in classes.items()}
+    pixels = [
+        {name: None if name in unscored else value for name, value in each.items()}
+        for each in (pixel_overlap.per_class(table, measure, things=False) for measure in (dice, iou))
+    ]
+    return Stuff(*mean_quality(scored.values()), per_class=scored, dice=pixels[0], iou=pixels[1])
 
 
 def _with_precision(entry: ClassScores, table: Table, number: int) -> ThingScores:
@@ -233,7 +239,7 @@ def _reasons(not_given: Mapping[str, str], table: Table, scores: Scores) -> Iter
         if piece in not_given:
             yield from ((key, not_given[piece]) for key in keys)
         else:
-            yield from ((key, absent) for key, value in _values(scores, piece) if value is None)
+            yield from ((key, not_given.get(key, absent)) for key, value in _values(scores, piece) if value is None)
 
 
 def _values(scores: Scores, piece: str) -> Iterator[tuple[str, Any]]:

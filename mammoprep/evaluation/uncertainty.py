@@ -1,6 +1,6 @@
 """Does a map of uncertainty flag the pixels that are wrong? Of PREDICTIONS that have `uncertainty/<image>.png`."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
+from mammoprep.evaluation import classes
+from mammoprep.evaluation.classes import Agreement
 from mammoprep.evaluation.report import Flagged, Uncertainty
 from mammoprep.panoptic import Category, Image, Panoptic
 
@@ -20,47 +22,53 @@ Counts = NDArray[np.int64]
 
 
 def score(
-    dataset: Path, predictions: Path, *, image_ids: Collection[int] | None = None, missing_as_empty: bool = False
+    dataset: Path,
+    predictions: Path,
+    *,
+    image_ids: Collection[int] | None = None,
+    missing_as_empty: bool = False,
+    across: bool = False,
 ) -> Uncertainty | None:
     """Score the maps of all images of a DATASET, or of some; None where the predictions have none.
 
     A pixel is wrong where its class in `semantic/` is not the true one; for lesions, where it is a lesion on one side
     alone. True void and crowds are left out. Raises MammoprepError where a map is missing or of another size; with
-    `missing_as_empty` an image without one is left out.
+    `missing_as_empty` an image without one is left out. With `across` lesion classes that the two do not share are one.
     """
     if not (predictions / FOLDER).is_dir() or not (predictions / "semantic").is_dir():
         return None
     source = panoptic.load(dataset)
     images = [image for image in source.images if image_ids is None or image.id in image_ids]
-    ours = _numbers(source, predictions)
+    agreed = _agree(source, predictions, across=across)
     counts = np.zeros((2, 2, LEVELS), dtype=np.int64)
     for image in images:
         if missing_as_empty and not (predictions / FOLDER / f"{image.name}.png").is_file():
             continue
-        counts += _count(source, predictions, image, ours=ours)
+        counts += _count(source, predictions, image, agreed=agreed)
     return Uncertainty(pixels=int(counts[0].sum()), classes=flagged(counts[0]), lesions=flagged(counts[1]))
 
 
-def _numbers(source: Panoptic, predictions: Path) -> Mapping[int, int]:
-    """Map the predictions' category ids to the data set's, by name where they list them."""
+def _agree(source: Panoptic, predictions: Path, *, across: bool) -> Agreement:
+    """Let the classes agree, where the predictions list them."""
     if not (predictions / "panoptic.json").is_file():
-        return {category.id: category.id for category in source.categories}
-    by_name = {category.name: category.id for category in source.categories}
-    listed = (found for found in panoptic.read(predictions) if isinstance(found, Category))
-    return {category.id: by_name[category.name] for category in listed if category.name in by_name}
+        return classes.by_name(source, source)
+    listed = tuple(found for found in panoptic.read(predictions) if isinstance(found, Category))
+    if across:
+        return classes.across(source.categories, listed)
+    return classes.by_name(source, Panoptic(predictions, listed, ()))
 
 
-def _count(source: Panoptic, predictions: Path, image: Image, *, ours: Mapping[int, int]) -> Counts:
+def _count(source: Panoptic, predictions: Path, image: Image, *, agreed: Agreement) -> Counts:
     """Count the right and wrong pixels of an image at each level, by class and by lesion or not: (2, 2, LEVELS)."""
     name, ids = f"{image.name}.png", source.ids_of(image)
     levels, labels = (_read(predictions / folder / name, ids.shape) for folder in (FOLDER, "semantic"))
-    things = [category.id for category in source.things]
+    things = [category.id for category in agreed.categories if category.isthing]
     truth = np.zeros_like(ids)
     for segment in image.segments:
         if not segment.iscrowd:
-            truth[ids == segment.id] = segment.category_id
+            truth[ids == segment.id] = agreed.truth[segment.category_id]
     table = np.zeros(LEVELS, dtype=np.int32)
-    for theirs, own in ours.items():
+    for theirs, own in agreed.predicted.items():
         if theirs < LEVELS:
             table[theirs] = own
     found, counted = table[labels], truth > 0

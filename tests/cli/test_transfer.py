@@ -99,6 +99,29 @@ def test_what_is_predicted_is_not_predicted_again(
         assert line in " ".join(first.split()), line
 
 
+def test_stuff_of_one_side_and_findings_of_no_class_are_said(
+    trained: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Image 5 has a finding, of no class here: it is neither with lesions nor without."""
+    content = json.loads((other / "panoptic.json").read_text())
+    content["categories"][1]["name"] = "pectoral muscle"
+    (other / "panoptic.json").write_text(json.dumps(content))
+    (other / "cases.csv").write_text("image_id,patient_id,lesion_free\ncase-5,p5,0\n")
+    assert run(trained / "fold-0", "--on", other, "--out", trained / "mine", "--device=cpu") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for line in (
+        "all 6 ",
+        "with lesions 4 ",
+        "lesion-free * 1 ",
+        "Images whose findings have no class here count in the first row alone: 1.",
+        "Only one side has the class breast, pectoral muscle: it is not scored",
+        "breast not given not given",
+        "Not given: stuff.per_class.pectoral muscle.PQ, stuff.per_class.breast.PQ, stuff.dice.pectoral muscle,",
+        "(only one of the two collections has this class)",
+    ):
+        assert line in said, line
+
+
 def test_predictions_of_other_weights_are_not_taken_for_these(
     trained: Path, other: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

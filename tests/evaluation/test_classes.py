@@ -17,12 +17,14 @@ def test_sides_that_differ_in_lesion_classes_have_one():
     ]
     assert agreed.truth == {1: 1, 2: 1, 3: 2, 4: 3}
     assert agreed.predicted == {1: 1, 2: 4, 3: 3}
+    assert agreed.one_sided == ("breast", "pectoral muscle")
 
 
 def test_sides_with_the_same_names_keep_them_in_any_order():
     agreed = across(OURS, make_categories(["malignant", "benign"], ["background", "breast"]))
     assert [c.name for c in agreed.categories] == ["benign", "malignant", "breast", "background"]
     assert (agreed.truth, agreed.predicted) == ({1: 1, 2: 2, 3: 3, 4: 4}, {1: 2, 2: 1, 3: 4, 4: 3})
+    assert agreed.one_sided == ()
 
 
 def test_a_part_of_the_names_is_no_agreement():

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from mammoprep import panoptic
+from mammoprep.evaluation.inputs import ONE_SIDED
+from mammoprep.evaluation.report import ClassScores
 from mammoprep.evaluation.runs import Options, evaluate_across, is_other
 from mammoprep.evaluation.transfer import overlaps, shared_patients
 
@@ -38,6 +40,30 @@ def test_classes_that_differ_are_scored_as_one_lesion(other):
     assert report.scores.sweep == report.scores.sweep.__class__(*(getattr(lesion, n) for n in ("PQ", "RQ", "SQ", "AP")))
     assert report.scores.dice.pooled == pytest.approx(2 * 2 / (4 + 4))
     assert report.scores.stuff.per_class.keys() == {"background"}
+
+
+def test_stuff_that_one_side_alone_has_is_not_scored(other, edit):
+    """It cannot be right: null with its reason, and no part of the mean; what both have, and lesions, keep theirs."""
+    dataset, predictions = other
+    before = evaluate_across(dataset, {0: predictions}, options=Options(resamples=0)).report
+
+    def with_muscle(content):
+        content["categories"].append({"id": 9, "name": "pectoral muscle", "isthing": 0, "color": [1, 2, 3]})
+        muscle = next(segment for segment in content["annotations"][2]["segments_info"])
+        muscle["category_id"] = 9  # all of the third image
+
+    edit(predictions / "panoptic.json", with_muscle)
+    panoptic.write_classes(predictions / "semantic" / "case-3.png", np.full((3, 4), 9, dtype=np.uint8))
+    report = evaluate_across(dataset, {0: predictions}, options=Options(resamples=0)).report
+    stuff = report.scores.stuff
+    assert stuff.per_class["pectoral muscle"] == ClassScores(*[None] * 6)
+    assert stuff.dice["pectoral muscle"] is stuff.iou["pectoral muscle"] is None
+    assert (stuff.PQ, stuff.per_class["background"].FN[0]) == (stuff.per_class["background"].PQ, 1)
+    assert stuff.dice["background"] == pytest.approx(2 * 18 / (32 + 20))  # of 8, 12, 12 true ones 8, 10, 0 are found
+    assert report.scores.per_class == before.scores.per_class
+    assert report.scores.dice == before.scores.dice
+    reasons = {key for key, reason in report.not_given.items() if reason == ONE_SIDED}
+    assert reasons == {"stuff.per_class.pectoral muscle.PQ", "stuff.dice.pectoral muscle", "stuff.iou.pectoral muscle"}
 
 
 def test_classes_with_the_same_names_stay_apart(write, scene):

@@ -57,6 +57,18 @@ def scored(write: Callable[..., tuple[Path, Path]], scene: type) -> tuple[Path, 
     return dataset, predictions
 
 
+def test_lesion_classes_of_another_collection_are_one(scored: tuple[Path, Path]):
+    """The mass that is called `cancer` is right, the pixel called `cyst` too; the missed one is wrong."""
+    dataset, predictions = scored
+    text = (predictions / "panoptic.json").read_text()
+    (predictions / "panoptic.json").write_text(text.replace('"mass"', '"cancer"').replace('"calc"', '"cyst"'))
+    found = score(dataset, predictions, across=True)
+    assert found
+    assert (found.pixels, found.classes.error, found.lesions.error) == (6, pytest.approx(1 / 6), pytest.approx(1 / 6))
+    with pytest.raises(MammoprepError, match="lacks the category"):
+        score(dataset, predictions)
+
+
 def test_wrong_classes_and_wrong_lesions_are_counted_apart(scored: tuple[Path, Path]):
     found = score(*scored)
     assert found is not None
