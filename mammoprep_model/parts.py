@@ -104,8 +104,8 @@ def load_diffusion(part: str, places: Mapping[str, str]) -> Diffusion:
         if place.is_file():
             unet, vae, empty_prompt = originals.stable_diffusion(tensors.read(place))
         else:
-            unet = _from_diffusers(UNet2DConditionModel, place / "unet")
-            vae = _from_diffusers(AutoencoderKL, place / "vae")
+            unet = from_diffusers(UNet2DConditionModel, place / "unet")
+            vae = from_diffusers(AutoencoderKL, place / "vae")
             empty_prompt = _empty_prompt(place)
     _check_layout(part, place, unet=unet, vae=vae)
     return Diffusion(unet, vae, empty_prompt, pretrained=True)
@@ -280,7 +280,7 @@ def _empty_prompt(folder: Path) -> Tensor:
     return encoded
 
 
-def _from_diffusers(architecture: Any, folder: Path) -> Any:
+def from_diffusers(architecture: Any, folder: Path) -> Any:
     """Load a diffusers model in float32; a tensor that the folder lacks is a KeyError.
 
     diffusers reads .bin files with `weights_only=True`; what is missing it would fill with random numbers.

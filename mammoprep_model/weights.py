@@ -59,6 +59,14 @@ SOURCES: Mapping[str, Source] = {
         Source("mam-e", "diffusers", "Likalto4/fusion_healthy", "none stated", 4270, _DIFFUSION),
         Source("sd-1.3", "diffusers", "CompVis/stable-diffusion-v1-3", "CreativeML OpenRAIL-M", 4270, _DIFFUSION),
         Source(
+            "sd-1.5",
+            "diffusers",
+            "stable-diffusion-v1-5/stable-diffusion-v1-5",
+            "CreativeML OpenRAIL-M",
+            4270,
+            (*_DIFFUSION, ("scheduler/scheduler_config.json",)),
+        ),
+        Source(
             "clip",
             "clip",
             "openai/clip-vit-large-patch14-336",

@@ -43,8 +43,11 @@ MODEL = ("config", "", "network", "checkpoint", "trainer")
 BESIDE_TRAINER = (
     *("predictions", "inference", "cluster", "validation", "plan", "state", "descent", "side_by_side"),
     *("cost", "transfer", "benchmark", "analysis", "analysis_figures"),
+    *("pretrain.loop", "pretrain.run"),
 )
 SAME_PLACE = {"segmenter": "config", "zoo": "config", **dict.fromkeys(BESIDE_TRAINER, "trainer")}
+NO_FAMILIES = ("mammoprep_model.pretrain",)
+"""Folders without a network: their modules may import one another."""
 MODEL_LIBRARIES = {"torch", "diffusers", "transformers", "safetensors"}
 LIGHT = {"typer", "rich", "mammoprep", "mammoprep.cli", "mammoprep.errors", "mammoprep.records"}
 """What a file of the command line may import when it is loaded, beside the standard library."""
@@ -234,7 +237,10 @@ def model_order(module: Module) -> Iterator[tuple[int, str]]:
 
 def place_of(name: str) -> int:
     family, _, part = name.removeprefix("mammoprep_model.").rpartition(".")
-    own = SAME_PLACE.get(part, part) if family in ("", "mammoprep_model") or part in ("network", "config") else ""
+    if family in ("", "mammoprep_model") or part in ("network", "config"):
+        own = SAME_PLACE.get(part, part)
+    else:
+        own = SAME_PLACE.get(f"{family}.{part}", "")
     return MODEL.index(own if own in MODEL else "")
 
 
@@ -242,6 +248,8 @@ def family_parts_apart(module: Module) -> Iterator[tuple[int, str]]:
     """Of a family's folder, network wires the parts; a part may import the family's config alone."""
     family, _, own = module.name.rpartition(".")
     if family.count(".") != 1 or not family.startswith("mammoprep_model.") or own == "network":
+        return
+    if family in NO_FAMILIES:
         return
     for each in module.imports:
         if each.target.startswith(f"{family}.") and each.target != f"{family}.config":
