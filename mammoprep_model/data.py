@@ -2,12 +2,13 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from mammoprep_model.augment import Floats as Floats
 from mammoprep_model.augment import Grey, Sample, augment, fitted, pad, sized, to_float
 from mammoprep_model.config import TrainConfig
 from mammoprep_model.segmenter import Batch, Prompts
+
+Made = TypeVar("Made", covariant=True)
 
 CACHE_BYTES = 2**30
 _ORDER, _AUGMENT = 0, 1  # keep the two kinds of random streams apart
@@ -153,15 +156,23 @@ class TrainingImages:
         return sample
 
 
+class Stream(Protocol[Made]):
+    """Images in an order without end, as batches that a position gives."""
+
+    def batch(self, position: int) -> Made:
+        """Give the batch that starts at `position`."""
+        ...
+
+
 def stream(
-    images: TrainingImages, starts: Sequence[int], *, ahead: int = 2, then: Callable[[Batch], Batch] | None = None
-) -> Iterator[Batch]:
+    images: Stream[Made], starts: Iterable[int], *, ahead: int = 2, then: Callable[[Made], Made] | None = None
+) -> Iterator[Made]:
     """Yield the batches that start at the given positions, prepared by threads up to `ahead` in advance.
 
     The threads also do `then`, where it is given.
     """
 
-    def prepare(start: int) -> Batch:
+    def prepare(start: int) -> Made:
         batch = images.batch(start)
         return then(batch) if then else batch
 

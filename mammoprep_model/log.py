@@ -24,9 +24,12 @@ Draw = Callable[[Path, Path, Path], Sequence[Path]]
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step: its number of so many, the weighted losses, speed, and peak memory in MiB (GPU, else RAM)."""
+    """One optimiser step: its number of so many, the weighted losses, speed, and peak memory in MiB (GPU, else RAM).
 
-    fold: int
+    `fold` is None where no fold is trained.
+    """
+
+    fold: int | None
     number: int
     steps: int
     losses: Mapping[str, float]

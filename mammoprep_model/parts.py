@@ -107,7 +107,7 @@ def load_diffusion(part: str, places: Mapping[str, str]) -> Diffusion:
             unet = from_diffusers(UNet2DConditionModel, place / "unet")
             vae = from_diffusers(AutoencoderKL, place / "vae")
             empty_prompt = _empty_prompt(place)
-    _check_layout(part, place, unet=unet, vae=vae)
+    check_layout(part, place, unet=unet, vae=vae)
     return Diffusion(unet, vae, empty_prompt, pretrained=True)
 
 
@@ -300,7 +300,7 @@ def from_diffusers(architecture: Any, folder: Path) -> Any:
     return model.float()
 
 
-def _check_layout(part: str, folder: Path, *, unet: Any, vae: Any) -> None:
+def check_layout(part: str, folder: Path, *, unet: Any, vae: Any) -> None:
     """Refuse a diffusion model without the blocks of Stable Diffusion 1.x and 2.x that features are taken from."""
     blocks = [len(block.resnets) for block in unet.up_blocks]
     levels = [len(block.resnets) for block in vae.encoder.down_blocks]

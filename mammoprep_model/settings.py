@@ -11,30 +11,36 @@ from mammoprep_model.config import Preset, TrainConfig
 
 Config = TypeVar("Config")
 
-_ALIASES = {"train.lr": "train.learning_rate"}
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def change(preset: Preset, assignments: Iterable[str]) -> Preset:
-    """Give the preset with `train.<field>=value` and `model.<field>=value` carried out.
+def change(config: Config, assignments: Iterable[str]) -> Config:
+    """Give the config with `<field>=value` carried out, of a preset `train.<field>=value` and `model.<field>=value`.
 
-    Lists are written with commas. A key that does not exist names the nearest one.
+    Lists are written with commas, `lr` is short for `learning_rate`. A key that does not exist names the nearest one.
     """
     for assignment in assignments:
         key, equals, text = (part.strip() for part in assignment.partition("="))
-        known = setting_names(preset)
+        names = setting_names(config)
+        short = {_shortened(name): name for name in names if _shortened(name) != name}
         if not equals:
-            raise MammoprepError(f"--set {assignment!r} is no setting. Write it as train.lr=1e-4.")
-        key = _ALIASES.get(key, key)
-        if key not in known:
-            raise UnknownNameError(key, kind="setting", known=known)
-        preset = _assign(preset, path=key.split("."), text=text)
-    return preset
+            raise MammoprepError(f"--set {assignment!r} is no setting. Write it as {next(iter(short))}=1e-4.")
+        key = short.get(key, key)
+        if key not in names:
+            raise UnknownNameError(key, kind="setting", known=[*names, *short])
+        config = _assign(config, path=key.split("."), text=text)
+    return config
 
 
-def setting_names(preset: Preset) -> list[str]:
+def setting_names(config: Any) -> list[str]:
     """List what `change` can set."""
-    return [*_names(preset.train, "train."), *_names(preset.model, "model."), *_ALIASES]
+    if isinstance(config, Preset):
+        return [*_names(config.train, "train."), *_names(config.model, "model.")]
+    return _names(config, "")
+
+
+def _shortened(name: str) -> str:
+    return f"{name.removesuffix('learning_rate')}lr" if name.endswith(".learning_rate") else name
 
 
 def _names(config: Any, prefix: str) -> list[str]:

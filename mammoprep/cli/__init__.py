@@ -28,6 +28,7 @@ from mammoprep.cli import (
     inspect,
     models,
     predict,
+    pretrain,
     readers,
     train,
     weights,
@@ -71,6 +72,7 @@ app.command()(folds.folds)
 app.command()(gallery.gallery)
 app.command()(models.models)
 app.command()(weights.weights)
+app.command()(pretrain.pretrain)
 app.command()(train.train)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)

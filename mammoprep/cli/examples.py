@@ -22,6 +22,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "gallery": ("mammoprep gallery runs/m-odise --open", "mammoprep gallery DATASET --queue --raw RAW"),
     "models": ("mammoprep models",),
     "weights": ("mammoprep weights --for m-odise --to weights",),
+    "pretrain": (
+        "mammoprep pretrain DATASET --fold 0 --out backbones/fold-0",
+        "mammoprep pretrain DATASET --fold 0 --out backbones/fold-0 --resume",
+    ),
     "train": (
         "mammoprep train DATASET --model tiny --out runs/tiny",
         "mammoprep train DATASET --model m-odise --fold all --out runs/m-odise --weights weights",

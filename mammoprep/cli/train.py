@@ -201,21 +201,24 @@ class Live:
 
     def __init__(self, bar: "Progress", *, title: str = "") -> None:
         self._bar = bar
-        self._title = f"{title}: " if title else ""
+        self._title = title
         self._tasks: dict[str, TaskID] = {}
 
     def step(self, step: "Step") -> None:
         """Show a step."""
         terms = "  ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
         facts = f"loss {step.total:.3f} ({terms})  {step.images_per_second:.1f} images/s  {step.peak_memory:,.0f} MiB"
-        title = f"{self._title}train fold {step.fold}"
+        title = self._title if step.fold is None else self._named(f"train fold {step.fold}")
         remaining = self._move(title, step.number, step.steps, facts)
         if self._bar.disable and step.number % max(1, step.steps // 10) == 0:
             console.note(f"{title}: step {step.number}/{step.steps}  {facts}  {remaining}")
 
     def predict(self, fold: int, done: int, total: int) -> None:
         """Show how many images are predicted."""
-        self._move(f"{self._title}predict fold {fold}", done, total, "")
+        self._move(self._named(f"predict fold {fold}"), done, total, "")
+
+    def _named(self, what: str) -> str:
+        return f"{self._title}: {what}" if self._title else what
 
     def note(self, text: str) -> None:
         """Print a message above the bars."""

@@ -20,7 +20,7 @@ class Written(NamedTuple):
     sha256: str
 
 
-_OURS = ("panoptic.json", "manifest.json", "run.json", "instances.json", "export.json", "gallery.json")
+_OURS = ("panoptic.json", "manifest.json", "run.json", "instances.json", "export.json", "gallery.json", "pretrain.json")
 """One of these is in every folder that mammoprep writes."""
 LOCK = ".partial.journal"
 """What the file is called beyond its folder's name that a process holds while it writes there."""
