@@ -14,6 +14,7 @@ from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.config import Preset
 from mammoprep_model.log import Draw, Step
 from mammoprep_model.optimizer import with_steps
+from mammoprep_model.pretrain import leakage
 from mammoprep_model.schedule import needs_loss
 
 Fold = int | Literal["all"]
@@ -143,7 +144,7 @@ def _lesions(source: Panoptic, image_ids: frozenset[int]) -> set[int]:
 
 
 def remarks(source: Panoptic, jobs: Sequence[Job]) -> list[str]:
-    """Say which lesion classes a fold cannot learn, and which folds cannot be scored."""
+    """Say which lesion classes a fold cannot learn, which folds cannot be scored, and whose scores are flattered."""
     found = []
     for job in jobs:
         shown = _lesions(source, job.train_ids)
@@ -152,6 +153,10 @@ def remarks(source: Panoptic, jobs: Sequence[Job]) -> list[str]:
             found.append(f"Fold {job.config.fold}: no training image shows {unseen}, which will not be learnt.")
         if not _lesions(source, job.val_ids):
             found.append(f"Fold {job.config.fold}: no validation image has a lesion, so PQ and AP say nothing of it.")
+        config = job.config
+        found += leakage.remarks(
+            config.weights, data_hash=config.data_hash, folds_hash=config.folds_hash, fold=config.fold
+        )
     return found
 
 

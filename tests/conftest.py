@@ -140,3 +140,77 @@ def write_xls() -> Callable[..., None]:
     from mammoprep.phantom import xls
 
     return xls.write
+
+
+@pytest.fixture
+def mammograms(tmp_path: Path) -> Path:
+    """Write a DATASET of eight patients with two views each, 96 x 64 pixels; the first seven are lesion-free.
+
+    The breast grows from image to image, its chest wall is on the right in every second one. Fold 0 validates on an
+    image of patient 0 and on patient 7, who has the lesions.
+    """
+    root = tmp_path / "mammograms"
+    for folder in ("images", "panoptic"):
+        (root / folder).mkdir(parents=True)
+    images, rows = [], []
+    for number in range(1, 17):
+        ids = np.full((96, 64), 4, dtype=np.int32)
+        ids[20 - number : 70 + number, :30] = 3
+        if number > 14:
+            ids[40:50, 5:15] = 1
+        ids = ids if number % 2 else ids[:, ::-1]
+        name = f"case-{number}"
+        texture = np.random.default_rng(number).integers(0, 40, ids.shape)
+        panoptic.write_png(root / "images" / f"{name}.png", (np.isin(ids, (1, 3)) * (100 + texture)).astype(np.uint8))
+        panoptic.write_ids(root / "panoptic" / f"{name}.png", ids)
+        segments = tuple(
+            panoptic.Segment(each, each, int((ids == each).sum()), panoptic.mask_box(ids == each))
+            for each in np.unique(ids).tolist()
+        )
+        images.append(panoptic.Image(number, name, 96, 64, segments))
+        maker = "SIEMENS" if number < 8 else "HOLOGIC, Inc."
+        facts = (f"p{(number - 1) // 2}", "CC" if number % 2 else "MLO", "AB"[number > 7], maker, int(number < 15))
+        rows.append(f'{name},{",".join(map(str, facts[:3]))},"{facts[3]}",{facts[4]}')
+    panoptic.write_panoptic(root, categories=CATEGORIES, images=images)
+    header = "image_id,patient_id,view,density,manufacturer,lesion_free"
+    (root / "cases.csv").write_text("\n".join([header, *rows, ""]))
+    folds = [{"val": [1, 15], "train": [3, 4, 16]}, {"val": [16], "train": [15]}]
+    (root / "folds.json").write_text(json.dumps({"k": 2, "seed": 0, "folds": folds}))
+    return root
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a latent-diffusion model in the smallest sizes that Stable Diffusion's layout allows."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    from mammoprep_model.pretrain import pipeline
+
+    torch.set_num_threads(1)
+    torch.manual_seed(5)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    tokenizer = CLIPTokenizer(vocab={word: place for place, word in enumerate(words)}, merges=[])
+    unet = UNet2DConditionModel(
+        block_out_channels=(8, 8, 8, 8), norm_num_groups=4, attention_head_dim=2, cross_attention_dim=8
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        norm_num_groups=4,
+    )
+    text = CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        **{"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1},
+    )
+    root = tmp_path_factory.mktemp("bases") / "sd"
+    pipeline.save(pipeline.Pipeline(unet, vae, CLIPTextModel(text), tokenizer), root)
+    return root

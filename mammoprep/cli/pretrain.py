@@ -38,7 +38,7 @@ def pretrain(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder in --out.")] = False,
     json: console.Json = False,
 ) -> int | None:
-    """Fine-tune a latent-diffusion model on mammograms without lesions, as MAM-E was; `train --weights mam-e=DIR` takes it.
+    """Fine-tune a latent-diffusion model on mammograms without lesions, as MAM-E was, for `train --weights mam-e=DIR`.
 
     On several GPUs, or machines with shared folders: torchrun --nproc-per-node GPUS -m mammoprep pretrain …
 
@@ -111,9 +111,9 @@ def _pretrain(dataset: Path, out: Path, *, choices: "Choices", session: "Session
 def _report(out: Path, *, json: bool) -> None:
     """Say what was made, and what takes it."""
     from mammoprep import panoptic
-    from mammoprep_model.pretrain import run
+    from mammoprep_model.pretrain import leakage
 
-    facts = panoptic.read_json(out / run.NAME, hint="Pretrain again.")
+    facts = panoptic.read_json(out / leakage.NAME, hint="Pretrain again.")
     if json:
         console.print_json(
             {"backbone": str(out), **{name: facts[name] for name in ("base", "fold", "images", "patients")}}

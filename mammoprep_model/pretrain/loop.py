@@ -90,12 +90,12 @@ def train(stage: Stage, images: data.Stream[Shown], *, config: StageConfig, work
             if work.on_step:
                 work.on_step(report)
             (stopping,) = ranks.any(is_stopping())
-            if log and (stopping or step == config.steps or step % config.checkpoint_every == 0):
-                _save(kept, work.folder, step=step)
             if log and work.look and (step == config.steps or step % work.look_every == 0):
                 with state.averaged(kept.average), _autocast(config, work.device):
                     work.look(step)
-            if stopping and step < config.steps:
+            if log and (stopping or step == config.steps or step % config.checkpoint_every == 0):
+                _save(kept, work.folder, step=step)
+            if stopping:
                 ranks.gather(None)  # torchrun ends the others as soon as one has ended
                 raise Stopped(f"Stopped after step {step} of {config.steps} of the {stage.name} stage.")
     if kept.average:

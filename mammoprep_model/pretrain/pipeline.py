@@ -71,6 +71,8 @@ def write(pipeline: Pipeline, folder: Path) -> None:
 
     transformers 5 writes neither of the two; other versions, and `weights.locate`, ask for them.
     """
+    for network in (pipeline.unet, pipeline.vae):
+        network.register_to_config(_name_or_path="")  # the folder that it came from is nobody's business
     pipeline.tokenizer.model_max_length = pipeline.text_encoder.config.max_position_embeddings
     for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         getattr(pipeline, name).save_pretrained(folder / name)

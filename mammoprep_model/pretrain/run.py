@@ -18,13 +18,13 @@ from mammoprep_model.log import Step
 from mammoprep_model.pretrain import images, loop, pipeline, recipe, samples
 from mammoprep_model.pretrain.diffusion import Diffusion
 from mammoprep_model.pretrain.images import Chosen, Mammograms
+from mammoprep_model.pretrain.leakage import NAME
 from mammoprep_model.pretrain.loop import Work
 from mammoprep_model.pretrain.pipeline import Pipeline
 from mammoprep_model.pretrain.recipe import PretrainConfig, StageConfig
 from mammoprep_model.pretrain.stage import Stage
 from mammoprep_model.ranks import Ranks
 
-NAME = "pretrain.json"
 _RESULT, _STATE = "pipeline", "state.pt"
 _FINISHING_IMAGES = 1024
 """At most so many images are given to a stage that measures something at its end."""
