@@ -18,7 +18,7 @@ class Source:
     """A pretrained part: its hub id, its licence, its size in megabytes, and the files that it needs.
 
     An entry of `files` lists the names of one file, the preferred one first; one of them must be there. `revision` is
-    the hub's commit that is meant, where one is known.
+    the hub's commit that is meant, where one is known. A part without `hub` is made here, by the command `made_by`.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Source:
     megabytes: int
     files: tuple[tuple[str, ...], ...]
     revision: str = ""
+    made_by: str = ""
 
     @property
     def default(self) -> str:
@@ -65,6 +66,15 @@ SOURCES: Mapping[str, Source] = {
             "CreativeML OpenRAIL-M",
             4270,
             (*_DIFFUSION, ("scheduler/scheduler_config.json",)),
+        ),
+        Source(
+            "compact",
+            "diffusers",
+            "",
+            "that of your data",
+            244,
+            _DIFFUSION,
+            made_by="mammoprep pretrain DATASET --base compact --out FOLDER",
         ),
         Source(
             "clip",
@@ -127,10 +137,12 @@ def locate(part: str, places: Mapping[str, str]) -> Path:
 
     A place is a folder, a file (its small companions beside it), or a hub id, with @ and a revision if one is meant.
     A folder that lacks a file of the part or holds another model, and a file whose SHA-256 is not the one known of it,
-    are errors.
+    are errors; so is no place for a part that no hub has.
     """
     source = source_of(part)
     place = places.get(part, source.default)
+    if not place:
+        raise MammoprepError(f"No hub has {part}, and no place is named for it. {needs(part)}")
     path = Path(place).expanduser()
     if not path.exists():
         path = _download(source, place)
@@ -142,9 +154,14 @@ def locate(part: str, places: Mapping[str, str]) -> Path:
 
 
 def fetch(part: str, into: Path) -> Path:
-    """Download a part's default into `into`/<part>, for a machine without internet; what is whole is left alone."""
+    """Download a part's default into `into`/<part>, for a machine without internet; what is whole is left alone.
+
+    A part that no hub has must lie there.
+    """
     source, folder = source_of(part), into / part
     if not folder.is_dir() or _missing(source, folder):
+        if not source.hub:
+            raise MammoprepError(f"No hub has {part}, and {folder} does not hold it whole. {needs(part)}")
         _download(source, source.default, local=folder)
     checksums.check(_files(source, folder))
     return folder
@@ -198,7 +215,7 @@ def _download(source: Source, place: str, *, local: Path | None = None) -> Path:
 def cached(part: str) -> Path | None:
     """Give the folder of a part's default in the hub's cache, if it is whole; nothing is downloaded."""
     source = source_of(part)
-    return _cached(source, hub=source.hub, revision=source.revision or None)
+    return _cached(source, hub=source.hub, revision=source.revision or None) if source.hub else None
 
 
 def _cached(source: Source, *, hub: str, revision: str | None) -> Path | None:
@@ -251,5 +268,7 @@ def _files(source: Source, path: Path) -> list[Path]:
 def needs(part: str) -> str:
     """Say how to give a part: which files, from where."""
     source = source_of(part)
+    if source.made_by:
+        return f"Make it by `{source.made_by}` and say --weights {part}=FOLDER."
     files = ", ".join(map(weight_files.shown, source.files))
     return f"Put {files} of https://huggingface.co/{source.hub} into a folder and say --weights {part}=FOLDER."

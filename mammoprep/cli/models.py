@@ -55,7 +55,7 @@ def _entry(preset: "Preset", published: Mapping[str, Any]) -> dict[str, Any]:
 
 def _facts(source: "Source") -> dict[str, Any]:
     """Give what there is to know about a part's weights before getting them."""
-    names = ("hub", "revision", "megabytes", "licence")
+    names = ("hub", "revision", "made_by", "megabytes", "licence")
     return {"part": source.name, **{name: getattr(source, name) or None for name in names}}
 
 
@@ -83,5 +83,6 @@ def _show(entries: list[dict[str, Any]], starts: list[dict[str, Any]]) -> None:
     )
     for facts in (*weights.values(), *starts):
         use = f" (for --set model.mask_generator={facts['part']})" if facts in starts else ""
-        where = f"https://huggingface.co/{facts['hub']}, {facts['megabytes']} MB, licence: {facts['licence']}"
-        screen.print(f"{facts['part']}{use}: {where}", soft_wrap=True)
+        where = f"https://huggingface.co/{facts['hub']}" if facts["hub"] else f"made by `{facts['made_by']}`"
+        text = f"{facts['part']}{use}: {where}, {facts['megabytes']} MB, licence: {facts['licence']}"
+        screen.print(text, soft_wrap=True)

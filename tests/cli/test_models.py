@@ -21,6 +21,7 @@ def test_each_preset_has_a_line_with_the_published_scores(capsys):
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["m-odise", "mam-e", "biomedclip", "biomedclip", "27.477", "1015.139", "25.44", "26.92"] in lines
     assert ["m2f-swin-l", "swin-l", "*", "–", "linear", "215.503", "0.000", "24.65", "23.04"] in lines
+    assert ["m-odise-compact", "compact", "biomedclip", "biomedclip", "23.750", "144.356", "–", "–"] in lines
     assert {line[0] for line in lines if line} >= set(zoo.PRESETS)
 
 
@@ -28,6 +29,7 @@ def test_weights_are_listed_once_with_size_licence_and_place(capsys):
     assert run() == 0
     text = capsys.readouterr().out
     assert text.count("https://huggingface.co/openai/clip-vit-large-patch14-336, 1710 MB, licence: MIT") == 1
+    assert "compact: made by `mammoprep pretrain DATASET --base compact --out FOLDER`, 244 MB" in text
     assert max(map(len, text.split("\n\n")[0].splitlines())) <= 80
 
 
@@ -37,6 +39,8 @@ def test_json_says_the_same(capsys):
     assert list(models) == list(zoo.PRESETS)
     assert models["odise"]["published"]["vindr"] == {"PQ": 0.274, "threshold": 0.05}
     assert [each["part"] for each in models["odise"]["weights"]] == ["sd-1.3", "clip"]
+    compact = models["m-odise-compact"]["weights"][0]
+    assert (compact["hub"], compact["made_by"].split()[:2]) == (None, ["mammoprep", "pretrain"])
     assert models["tiny"]["weights"] == []
     assert models["tiny"]["trained_millions"] is None
 

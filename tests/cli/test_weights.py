@@ -64,6 +64,24 @@ def test_another_model_adds_what_is_not_there(hub, tmp_path, capsys):
     assert "biomedclip/vocab.txt" in (tmp_path / "SHA256SUMS").read_text()
 
 
+def test_what_no_hub_has_is_named_and_the_rest_collected(hub, tmp_path, capsys):
+    assert run("--for", "m-odise-compact", "--to", tmp_path) == 1
+    assert hub == [weights.SOURCES["biomedclip"].hub]
+    printed, own = capsys.readouterr(), tmp_path / "compact"
+    made = f"Make it by `mammoprep pretrain DATASET --base compact --out {own}` and say --weights compact={own}."
+    assert printed.err == f"No hub has compact. {made}\n"
+    assert f"biomedclip: {tmp_path / 'biomedclip'}" in printed.out
+    for entry in weights.SOURCES["compact"].files:
+        path = tmp_path / "compact" / entry[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert run("--for", "m-odise-compact", "--to", tmp_path, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["parts"].keys() == {"compact", "biomedclip"}
+    assert content["to_make"] == []
+    assert "compact/unet/config.json" in (tmp_path / "SHA256SUMS").read_text()
+
+
 def test_the_folder_serves_every_model_that_it_holds_parts_of(hub, tmp_path):
     run("--for", "m-odise", "--to", tmp_path)
     assert parse_weights([str(tmp_path)], ["mam-e", "clip"]) == {"mam-e": str(tmp_path / "mam-e")}

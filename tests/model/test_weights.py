@@ -225,6 +225,25 @@ def test_an_unknown_part_suggests_the_nearest():
         weights.locate("biomed-clip", {})
 
 
+def test_a_part_that_no_hub_has_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    hub = Hub(tmp_path, "compact", offers=".safetensors")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    made = "Make it by `mammoprep pretrain DATASET --base compact --out FOLDER` and say --weights compact=FOLDER."
+    with pytest.raises(MammoprepError, match=f"No hub has compact, and no place is named for it. {made}"):
+        weights.locate("compact", {})
+    with pytest.raises(MammoprepError, match=f"No hub has compact, and {tmp_path}/compact does not hold it whole"):
+        weights.fetch("compact", tmp_path)
+    assert weights.cached("compact") is None
+    assert hub.asked == []
+    folder = fill(tmp_path / "compact", "compact")
+    assert weights.fetch("compact", tmp_path) == folder
+    assert weights.locate("compact", {"compact": str(folder)}) == folder
+
+
+def test_a_source_is_on_a_hub_or_made_here():
+    assert all(bool(source.hub) != bool(source.made_by) for source in weights.SOURCES.values())
+
+
 def test_every_source_states_its_licence_and_size():
     assert all(source.licence and source.megabytes > 100 for source in weights.SOURCES.values())
 

@@ -1,0 +1,172 @@
+"""Count what a training step of a preset holds in a GPU's memory at most, on a machine that has none.
+
+No number is computed: the step runs on tensors without content (torch's FakeTensorMode), loss, backward pass, clipping
+and AdamW, and every tensor is counted from its birth to its death. Precision is as on a GPU in bfloat16: what CUDA's
+autocast leaves in float32 (norms, softmax) is made so here, and attention runs in one operation. Beyond the tensors a
+GPU holds the driver's context (about 0.5 GB), workspaces of convolutions, and gaps between blocks.
+
+Type: python examples/benchmarks/train_memory.py m-odise-compact|m-odise [--set train.crop=512] …         (40 seconds)
+"""
+
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+from train_gpu import CATEGORIES, diffusion, encoders
+
+from mammoprep_model import compact, losses, parts, settings, speed, zoo
+from mammoprep_model.config import Preset
+from mammoprep_model.odise import mask_generator
+from mammoprep_model.odise.network import Odise, wire
+from mammoprep_model.optimizer import make_optimizer
+from mammoprep_model.segmenter import Batch
+
+IN_FLOAT32 = ("group_norm", "layer_norm", "softmax")
+"""What CUDA's autocast computes in float32 and the CPU's does not."""
+
+
+class Memory(TorchDispatchMode):
+    """Counts the bytes of all storages that live; `peak` is the highest count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._add(leaf.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._known:
+            return
+        size = -(-storage.nbytes() // 512) * 512  # the least that torch's allocator gives
+        self._known[storage] = size
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.now -= size
+
+
+def in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let a function compute in float32 under autocast."""
+
+    def call(features: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return function(features.float() if torch.is_autocast_enabled("cpu") else features, *args, **kwargs)
+
+    return call
+
+
+def first_to_first(masks: Tensor, logits: Tensor, *, targets: losses.Targets, config: Any) -> losses.Pairs:
+    """Match the first masks to the segments."""
+    places = torch.arange(min(len(masks), len(targets.labels)))
+    return losses.Pairs(places, places)
+
+
+STAND_INS: Mapping[str, Callable[..., Any]] = {
+    "match": first_to_first,
+    "_present": losses.Targets,
+    "_masses": lambda whole, **_: [1.0] * len(whole.labels),
+}
+"""What of the loss needs numbers; the tensors that these make are small."""
+
+
+@contextmanager
+def nothing_computed() -> Iterator[Memory]:
+    """Let tensors have no content, and count them."""
+    with ExitStack() as stack:
+        for name, stand_in in STAND_INS.items():
+            stack.enter_context(patch.object(losses, name, stand_in))
+        for name in IN_FLOAT32:
+            stack.enter_context(patch.object(functional, name, in_float32(getattr(functional, name))))
+        stack.enter_context(
+            patch.object(mask_generator, "_without_weights", lambda _, i, named: (i, {**named, "need_weights": False}))
+        )
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        yield stack.enter_context(Memory())
+
+
+def small_diffusion() -> parts.Diffusion:
+    """Give `compact` in its full size."""
+    made = compact.make(seed=0)
+    return parts.Diffusion(made.unet, made.vae, torch.randn(1, 77, compact.DEFAULT.text), pretrained=True)
+
+
+BACKBONES = {"m-odise": diffusion, "m-odise-compact": small_diffusion}
+
+
+def network_of(preset: Preset) -> Odise:
+    """Wire a preset in its full size, its tensors without a place."""
+    with torch.device("meta"):
+        source, clip = BACKBONES[preset.name](), encoders()
+        network = wire(preset.model, categories=CATEGORIES, source=source, image=clip, text=clip)
+    speed.to_bfloat16(network)
+    network.mask_generator.eval()  # it has no dropout; transformers looks at the values of what it trains
+    return network
+
+
+def placed(network: Odise) -> Odise:
+    """Give every parameter and buffer its place in memory."""
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+            setattr(module, name, nn.Parameter(empty, requires_grad=parameter.requires_grad))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
+    return network
+
+
+def batch_of(images: int, *, side: int) -> Batch:
+    """Give images with three lesions, breast and background each."""
+    masks = tuple(torch.ones(5, side, side) for _ in range(images))
+    return Batch(torch.rand(images, 3, side, side), masks, (torch.arange(5),) * images, tuple(range(images)))
+
+
+def step(network: Odise, optimizer: torch.optim.Optimizer, batches: Sequence[Batch]) -> None:
+    """Take a training step on some images at a time."""
+    for batch in batches:
+        with torch.autocast("cpu", torch.bfloat16):
+            terms = network.loss(batch)
+        torch.stack([*terms.values()]).sum().backward()
+        del terms
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    nn.utils.clip_grad_norm_(trained, 0.01)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def main(preset: Preset) -> None:
+    """Print the memory of the network alone, and the peak of its second step, when AdamW has its moments."""
+    images = preset.train.micro_batch or preset.train.batch_size
+    with nothing_computed() as memory:
+        network = placed(network_of(preset))
+        optimizer = make_optimizer(network, preset.train)
+        print(f"{preset.name}: {memory.now / 2**30:.2f} GiB of weights")
+        for _ in range(2):
+            memory.peak = 0
+            step(network, optimizer, [batch_of(images, side=preset.train.crop) for _ in range(2)])
+    print(f"{memory.peak / 2**30:.2f} GiB at most, with {images} of {preset.train.crop}² pixels at a time")
+
+
+if __name__ == "__main__":
+    name, *options = sys.argv[1:] or ["m-odise-compact"]
+    if name not in BACKBONES:
+        sys.exit(__doc__)
+    main(settings.change(zoo.preset(name), [each for each in options if each != "--set"]))
