@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -15,6 +16,7 @@ from mammoprep.errors import MammoprepError
 from mammoprep_model import weight_files, weights
 
 State = dict[str, Tensor]
+_UNREADABLE = (OSError, ValueError, RuntimeError, pickle.UnpicklingError, SafetensorError, StrictDataclassError)
 
 
 def read(place: Path, names: Sequence[str] = ()) -> State:
@@ -64,6 +66,6 @@ def reading(part: str, place: Path) -> Iterator[None]:
     """Say which part of which folder or file could not be read, and why."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
+    except (*_UNREADABLE, KeyError) as error:
         reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error).split("\n")[0]
         raise MammoprepError(f"{place} is no readable {part}: {reason}. {weights.needs(part)}") from error

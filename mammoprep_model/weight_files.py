@@ -59,18 +59,28 @@ def shown(names: Iterable[str]) -> str:
 
 def kind_of(folder: Path) -> str | None:
     """Give the `model_type` that a folder's config.json names."""
-    content = panoptic.read_json(folder / "config.json", hint="It comes with the weights.")
-    return content.get("model_type") if isinstance(content, dict) else None
+    return _named(folder / "config.json", "model_type")
+
+
+def _named(path: Path, key: str) -> str | None:
+    """Give the text that a JSON file has under a key."""
+    content = panoptic.read_json(path, hint="It comes with the weights.")
+    value = content.get(key) if isinstance(content, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def content_of(folder: Path) -> str:
     """Say what a folder holds: what it calls itself, else its first names."""
+    if (folder / "run.json").is_file():
+        return "a RUN of mammoprep train"
     if (folder / "model_index.json").is_file():
-        content = panoptic.read_json(folder / "model_index.json", hint="It comes with the weights.")
-        return f"a {content.get('_class_name') if isinstance(content, dict) else 'model'} of diffusers"
+        return f"a {_named(folder / 'model_index.json', '_class_name') or 'model'} of diffusers"
     if (folder / "open_clip_config.json").is_file():
         return "a model of open_clip"
-    if (folder / "config.json").is_file() and (kind := kind_of(folder)):
-        return f"a {kind} of transformers"
+    if (folder / "config.json").is_file():
+        if kind := kind_of(folder):
+            return f"a {kind} of transformers"
+        if part := _named(folder / "config.json", "_class_name"):
+            return f"a {part} of diffusers"
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     return ", ".join(names[:4]) + ", …" * (len(names) > 4) if names else "nothing"

@@ -11,6 +11,8 @@ from mammoprep_model import checksums, weight_files
 from mammoprep_model.weight_files import DIFFUSERS, ENDINGS, OPEN_CLIP, TRANSFORMERS
 
 Layout = Literal["diffusers", "clip", "open_clip", "swin", "mask2former", "vit", "sam"]
+_NAMED = ("clip", "swin", "mask2former", "vit", "sam")
+"""Layouts of transformers, whose config.json names the layout."""
 
 
 @dataclass(frozen=True)
@@ -239,9 +241,10 @@ def _check_whole(source: Source, path: Path) -> None:
         raise MammoprepError(
             f"{folder} is not a whole {source.name}: {missing} is missing{where}. {needs(source.name)}"
         )
-    kind = weight_files.kind_of(folder) if source.layout in ("clip", "swin", "mask2former", "vit", "sam") else None
-    if kind and kind != source.layout:
-        raise MammoprepError(f"{folder} is no {source.name}: it holds a {kind}. {needs(source.name)}")
+    if source.layout in _NAMED and weight_files.kind_of(folder) != source.layout:
+        raise MammoprepError(
+            f"{folder} is no {source.name}: it holds {weight_files.content_of(folder)}. {needs(source.name)}"
+        )
 
 
 def _missing(source: Source, path: Path) -> str | None:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from mammoprep import panoptic
 from mammoprep_model.config import ModelConfig
+from mammoprep_model.promptable import sam
+from mammoprep_model.promptable.config import SamConfig
 
 # Networks of a few channels are slower on several threads than on one.
 torch.set_num_threads(1)
@@ -271,4 +273,22 @@ def vit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(root)
     torch.save(load_file(root / "model.safetensors"), root / "pytorch_model.bin")
     (root / "model.safetensors").unlink()
+    return root
+
+
+@pytest.fixture(scope="session")
+def sam_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SAM as transformers saves it, whose masks are mostly full and sure."""
+    torch.manual_seed(8)
+    root = tmp_path_factory.mktemp("sam-vit-l")
+    sizes = SamConfig(backbone="random", size=64, width=16, layers=4, heads=2, hidden=32, feedforward=32)
+    model = sam.make(sizes, {}).model
+    for name, parameter in model.named_parameters():
+        if "shared" not in name:
+            nn.init.normal_(parameter, std=0.1)
+    nn.init.constant_(model.mask_decoder.iou_prediction_head.proj_out.bias, 0.7)
+    nn.init.constant_(model.mask_decoder.upscale_conv2.bias, 1.0)
+    for head in model.mask_decoder.output_hypernetworks_mlps:
+        nn.init.constant_(head.proj_out.bias, 0.5)
+    model.save_pretrained(root)
     return root
