@@ -268,6 +268,11 @@ def _files(source: Source, path: Path) -> list[Path]:
     return [path] * path.is_file() + [file for each in found for file in {each, *weight_files.shards(each)}]
 
 
+def files_of(part: str, path: Path) -> list[Path]:
+    """List the files that a part is read from, in the order of their names."""
+    return sorted(set(_files(source_of(part), path)))
+
+
 def needs(part: str) -> str:
     """Say how to give a part: which files, from where."""
     source = source_of(part)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mammoprep.cli import console, examples, pseudonyms
+from mammoprep.cli.extra import require_model
 from mammoprep.cli.of_readers import OfReaders
+from mammoprep.cli.train import parse_weights
 from mammoprep.errors import MammoprepError
 
 if TYPE_CHECKING:
     from mammoprep.convert import Options, Summary, Work
-    from mammoprep.pseudo_mask import Learned, Recipe
+    from mammoprep.pseudo_mask import AnyRecipe, Prompted
     from mammoprep.records import Reader
 
 app = typer.Typer(cls=OfReaders, no_args_is_help=True)
@@ -70,9 +72,14 @@ class Common:
         "breast,background"
     )
     recipe: Annotated[
-        Literal["adaptive", "paper", "learned"],
-        _mask("What the options below start from: the best hand-made, the published; learned: a network, no options."),
+        Literal["adaptive", "paper", "learned", "sam"],
+        _mask(
+            "What the options below start from: the best hand-made, the published; learned, sam: a network, no options."
+        ),
     ] = "adaptive"
+    weights: Annotated[
+        list[str] | None, _mask("Where Segment Anything lies, for --recipe sam: sam-vit-l=DIR.", show_default=False)
+    ] = None
     sigma: Annotated[
         float | None,
         _mask(
@@ -133,19 +140,21 @@ class Common:
             review=panoptic.load_review(self.review) if self.review else None,
         )
 
-    def _recipe(self) -> "Recipe | Learned":
+    def _recipe(self) -> "AnyRecipe":
         """Give the recipe with what the options change; refuse an option that would change nothing."""
         from mammoprep.convert import RECIPES
-        from mammoprep.pseudo_mask import Learned
+        from mammoprep.pseudo_mask import Recipe
 
-        start = RECIPES[self.recipe]
         given = {name: getattr(self, name) for name in ("sigma", "threshold", "hull", "hull_ratio", "min_area")}
         changes = {name: value for name, value in given.items() if value is not None}
-        if isinstance(start, Learned):
+        start = _prompted(self.weights or []) if self.recipe == "sam" else RECIPES[self.recipe]
+        if self.weights and self.recipe != "sam":
+            raise MammoprepError(f"--weights changes nothing under --recipe {self.recipe}. Leave it out, or say sam.")
+        if not isinstance(start, Recipe):
             if changes:
                 option = next(iter(changes)).replace("_", "-")
                 raise MammoprepError(
-                    f"--{option} changes nothing under --recipe learned. Leave it out, or say adaptive."
+                    f"--{option} changes nothing under --recipe {self.recipe}. Leave it out, or say adaptive."
                 )
             return start
         recipe = replace(start, **changes)
@@ -165,6 +174,21 @@ class Common:
             on_progress=move,
             on_note=console.note,
         )
+
+
+def _prompted(weights: list[str]) -> "Prompted":
+    """Give the recipe of the SAM that the options name."""
+    require_model()
+    from mammoprep.errors import UnknownNameError
+    from mammoprep.pseudo_mask import Prompted
+    from mammoprep_model import box_masks
+
+    places = parse_weights(weights, [box_masks.PART])
+    for part in places:
+        if part != box_masks.PART:
+            raise UnknownNameError(part, kind="part of --recipe sam", known=[box_masks.PART])
+    facts = box_masks.at_hand(places)
+    return Prompted(**{**vars(facts), "place": str(facts.place)}, maker=box_masks.MAKER)
 
 
 def with_common(command: Callable[..., int]) -> Callable[..., int]:

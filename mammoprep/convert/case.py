@@ -105,6 +105,7 @@ class _Lesion:
 def make(record: Record, *, number: int, job: Job) -> Case:
     """Convert one image and write its two PNGs; one that cannot be used becomes a Case that says why."""
     cv2.setNumThreads(1)  # the images are what runs in parallel
+    pseudo_mask.prepare(job.options.recipe)  # here, so that what fails ends the run and is no finding's fault
     try:
         grey = _read(record, root=job.root, window=job.options.window)
         grid = layers.fit(*grey.pixels.shape, long_side=job.options.long_side)

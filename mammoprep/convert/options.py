@@ -7,7 +7,7 @@ from typing import Any, Literal
 from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep.panoptic import STUFF, Existing, Review
 from mammoprep.pixels import check_window
-from mammoprep.pseudo_mask import ADAPTIVE, LEARNED, PAPER, Learned, Recipe
+from mammoprep.pseudo_mask import ADAPTIVE, LEARNED, PAPER, AnyRecipe, Learned, Prompted, Recipe
 
 RECIPES: Mapping[str, Recipe | Learned] = {"adaptive": ADAPTIVE, "paper": PAPER, "learned": LEARNED}
 """The named ways from a box to a mask, the default first."""
@@ -36,7 +36,7 @@ class Options:
     flip_right: bool = False
     for_processing: bool = False
     on_burned_in: Literal["list", "skip", "keep"] = "list"
-    recipe: Recipe | Learned = ADAPTIVE
+    recipe: AnyRecipe = ADAPTIVE
     reader: Mapping[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
     limit: int | None = None
     review: Review | None = None
@@ -65,6 +65,8 @@ class Options:
     def to_json(self) -> dict[str, Any]:
         """Give what manifest.json says; `labels` has a key of its own there."""
         values = asdict(self)
+        if isinstance(self.recipe, Prompted):
+            values["recipe"] = self.recipe.to_json()
         reviewed = {"review": self.review.sha256} if self.review else {}
         return {name: values[name] for name in values if name not in ("labels", "reader", "review")} | {
             **self.reader,

@@ -17,6 +17,7 @@ from mammoprep.convert.summary import Summary
 from mammoprep.errors import MammoprepError, MissingFileError, UnknownNameError
 from mammoprep.panoptic import Journal
 from mammoprep.pixels import PixelError, label_map, mask_file
+from mammoprep.pseudo_mask import Prompted
 from mammoprep.records import Classes, Finding, LabelMap, MaskFile, Reader, Record, Skipped
 from mammoprep.shelf import Again, Shelf
 
@@ -210,7 +211,9 @@ def _make_cases(records: Shelf[Record], job: Job, *, journal: Journal, work: Wor
         _clear((record for _, record in tasks), job.out)
     total = min(len(records), job.options.limit or len(records))
     left = max(1, total - len(done))
-    count = min(work.workers or workers.count(left), left)
+    recipe = job.options.recipe
+    more = recipe.memory if isinstance(recipe, Prompted) else 0
+    count = min(work.workers or workers.count(left, more=more), left)
     report = work.on_progress or (lambda done, total: None)
     report(len(done), total)
     job = replace(job, root=job.root.resolve())  # workers may stand in other folders

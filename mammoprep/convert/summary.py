@@ -8,7 +8,7 @@ from typing import Any
 from mammoprep.convert.case import NO_CLASS, Case
 from mammoprep.convert.options import RECIPES
 from mammoprep.panoptic import Category
-from mammoprep.pseudo_mask import DICE, Learned, Recipe
+from mammoprep.pseudo_mask import DICE, AnyRecipe, Prompted
 from mammoprep.records import Box, Record, Skipped
 
 
@@ -48,7 +48,7 @@ class Summary:
 
 
 def of_cases(
-    cases: Iterable[Case], *, categories: Sequence[Category], skipped: Iterable[Skipped], recipe: Recipe | Learned
+    cases: Iterable[Case], *, categories: Sequence[Category], skipped: Iterable[Skipped], recipe: AnyRecipe
 ) -> Summary:
     """Count what was converted; no more than a case is in memory, and who the patients are."""
     names = {category.id: category.name for category in categories if category.isthing}
@@ -99,7 +99,7 @@ def _attributes(case: Case) -> Iterator[str]:
 
 
 def of_records(
-    records: Iterable[Record], *, classes: Sequence[str], skipped: Iterable[Skipped], recipe: Recipe | Learned
+    records: Iterable[Record], *, classes: Sequence[str], skipped: Iterable[Skipped], recipe: AnyRecipe
 ) -> Summary:
     """Count what the tables promise."""
     found: Counter[str | None] = Counter()
@@ -119,7 +119,9 @@ def of_records(
     )
 
 
-def _name(recipe: Recipe | Learned) -> str:
+def _name(recipe: AnyRecipe) -> str:
+    if isinstance(recipe, Prompted):
+        return f"sam, SHA-256 of its weights {', '.join(line.split()[0] for line in recipe.weights)}"
     return next((name for name, known in RECIPES.items() if known == recipe), "with options of its own")
 
 

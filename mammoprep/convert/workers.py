@@ -38,10 +38,10 @@ _LOOK_S = 0.5
 _KILLED = "A worker process was killed, most likely because memory ran out."
 
 
-def count(images: int) -> int:
-    """Give the number of workers for so many images."""
+def count(images: int, *, more: int = 0) -> int:
+    """Give the number of workers for so many images, where each needs so many bytes `more` than usual."""
     cores: int = joblib.cpu_count()
-    return max(1, min(cores, _free_memory() // WORKER_BYTES, images // LEAST_IMAGES))
+    return max(1, min(cores, _free_memory() // (WORKER_BYTES + more), images // LEAST_IMAGES))
 
 
 def _free_memory() -> int:

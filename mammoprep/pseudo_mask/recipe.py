@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ Mask = NDArray[np.bool_]
 Window = tuple[int, int, int, int]
 """Pixels (x0, y0, x1, y1) of an image, half-open."""
 Threshold = Literal["otsu", "multi-otsu"]
-Method = Literal["otsu", "multi-otsu", "ellipse", "learned"]
+Method = Literal["otsu", "multi-otsu", "ellipse", "learned", "sam"]
 Hull = Literal["concave", "alpha", "convex", "none"]
 Unit = Literal["pixel", "box"]
 
@@ -70,10 +70,38 @@ class Learned:
             raise UnknownNameError(self.network, kind="network", known=("cdd-cesm-2",))
 
 
+@dataclass(frozen=True, slots=True)
+class Prompted:
+    """A mask that a network outlines which is shown the box: Segment Anything. It is not of this package.
+
+    `maker` names what makes it, `module:function`, which is imported where the work is done and called with `place`,
+    the folder or file of its weights, and `device`; it gives a function from an image (H, W) of 16 bits and a window to
+    the window's mask (h, w). `weights` has a line of `sha256sum` a file; these, the `libraries` that run the network
+    and `device` decide the bytes. `memory` is what a process needs for it, in bytes.
+    """
+
+    weights: tuple[str, ...]
+    libraries: str
+    device: str
+    maker: str
+    place: str
+    memory: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what decides the bytes, and not where it lies."""
+        return {
+            "network": "sam",
+            "weights": list(self.weights),
+            "libraries": self.libraries,
+            "device": self.device,
+        }
+
+
+AnyRecipe = Recipe | Learned | Prompted
 PAPER = Recipe()
 ADAPTIVE = Recipe(sigma=1.0, hull="convex", min_area=10, unit="box", centre=3.0)
 LEARNED = Learned()
-DICE: Mapping[Recipe | Learned, float] = {PAPER: 0.685, ADAPTIVE: 0.753, LEARNED: 0.813}
+DICE: Mapping[AnyRecipe, float] = {PAPER: 0.685, ADAPTIVE: 0.753, LEARNED: 0.813}
 """Mean Dice with 380 free-hand outlines of 42 CDD-CESM patients, exact boxes; the network's with patients it never saw.
 
 The images are of 512 pixels, and sigma and area of the paper's recipe were scaled with them:

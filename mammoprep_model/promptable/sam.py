@@ -1,6 +1,7 @@
 """A Segment Anything Model on transformers' parts: an image once, then as many points on it as one likes."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,9 +48,18 @@ class Sam(nn.Module):
         says it has.
         """
         places = points[None] * self.size - 0.5  # SAM adds half a pixel
-        sparse, dense = self.model.prompt_encoder(
+        prompts = self.model.prompt_encoder(
             input_points=places, input_labels=torch.ones_like(places[..., 0]), input_boxes=None, input_masks=None
         )
+        return self._decode(embedding, *prompts)
+
+    def outline_boxes(self, embedding: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Do the same for boxes (N, 4), x and y of their upper left and lower right corners as shares of the image."""
+        places = boxes[None] * self.size - 0.5
+        prompts = self.model.prompt_encoder(input_points=None, input_labels=None, input_boxes=places, input_masks=None)
+        return self._decode(embedding, *prompts)
+
+    def _decode(self, embedding: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
         masks, qualities = self.model.mask_decoder(
             image_embeddings=embedding[None],
             image_positional_embeddings=self.model.get_image_wide_positional_embeddings(),
@@ -100,9 +110,24 @@ def _values(config: SamConfig) -> Any:
     return Values(**values)
 
 
+def sizes_of(place: Path) -> dict[str, Any]:
+    """Read the sizes of a SAM from its config.json, by SamConfig's names."""
+    from transformers import SamConfig as Values
+
+    values: Any = Values.from_pretrained(place.parent if place.is_file() else place)
+    vision, decoder = values.vision_config, values.mask_decoder_config
+    return {
+        "size": vision.image_size,
+        "width": vision.hidden_size,
+        "layers": vision.num_hidden_layers,
+        "heads": vision.num_attention_heads,
+        "hidden": decoder.hidden_size,
+        "feedforward": decoder.mlp_dim,
+    }
+
+
 def _load(config: SamConfig, places: Mapping[str, str]) -> Any:
     """Load a SAM of these sizes."""
-    from transformers import SamConfig as Values
     from transformers import SamModel
 
     part = config.backbone
@@ -111,16 +136,7 @@ def _load(config: SamConfig, places: Mapping[str, str]) -> Any:
         raise MammoprepError(f"{part} cannot be used here. Choose {', '.join(fitting)}.")
     place = weights.locate(part, places)
     with tensors.reading(part, place):
-        values: Any = Values.from_pretrained(place.parent if place.is_file() else place)
-        vision, decoder = values.vision_config, values.mask_decoder_config
-        found = {
-            "size": vision.image_size,
-            "width": vision.hidden_size,
-            "layers": vision.num_hidden_layers,
-            "heads": vision.num_attention_heads,
-            "hidden": decoder.hidden_size,
-            "feedforward": decoder.mlp_dim,
-        }
+        found = sizes_of(place)
         if any(getattr(config, name) != size for name, size in found.items()):
             settings = " ".join(f"--set model.{name}={size}" for name, size in found.items())
             raise MammoprepError(f"{place} holds a {part} of other sizes than this model. Say {settings}.")

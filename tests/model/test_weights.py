@@ -106,7 +106,8 @@ def test_what_a_folder_holds_instead_is_said(tmp_path: Path, files: dict[str, st
 def test_a_whole_folder_of_another_kind_is_refused(tmp_path: Path):
     fill(tmp_path, "m2f-coco")
     with pytest.raises(
-        MammoprepError, match="is no swin-l: it holds a mask2former. Put config.json, model.safetensors or"
+        MammoprepError,
+        match="is no swin-l: it holds a mask2former of transformers. Put config.json",
     ):
         weights.locate("swin-l", {"swin-l": str(tmp_path)})
 
