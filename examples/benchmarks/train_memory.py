@@ -1,17 +1,20 @@
-"""Count what a training step of a preset holds in a GPU's memory at most, on a machine that has none.
+"""Count what a training step holds in a GPU's memory at most, on a machine that has none.
 
 No number is computed: the step runs on tensors without content (torch's FakeTensorMode), loss, backward pass, clipping
 and AdamW, and every tensor is counted from its birth to its death. Precision is as on a GPU in bfloat16: what CUDA's
 autocast leaves in float32 (norms, softmax) is made so here, and attention runs in one operation. Beyond the tensors a
 GPU holds the driver's context (about 0.5 GB), workspaces of convolutions, and gaps between blocks.
 
-Type: python examples/benchmarks/train_memory.py m-odise-compact|m-odise [--set train.crop=512] …         (40 seconds)
+WHAT is a preset, or a stage of `mammoprep pretrain --base compact`; a setting is as theirs.
+
+Type: python examples/benchmarks/train_memory.py m-odise|m-odise-compact|autoencoder|diffusion [SETTING=VALUE …]
 """
 
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -25,10 +28,14 @@ from torch.utils.weak import WeakIdKeyDictionary
 from train_gpu import CATEGORIES, diffusion, encoders
 
 from mammoprep_model import compact, losses, parts, settings, speed, zoo
-from mammoprep_model.config import Preset
+from mammoprep_model.config import TrainConfig
 from mammoprep_model.odise import mask_generator
-from mammoprep_model.odise.network import Odise, wire
-from mammoprep_model.optimizer import make_optimizer
+from mammoprep_model.odise.network import wire
+from mammoprep_model.optimizer import Average, make_optimizer
+from mammoprep_model.pretrain import recipe
+from mammoprep_model.pretrain.autoencoder import Autoencoder
+from mammoprep_model.pretrain.diffusion import Diffusion
+from mammoprep_model.pretrain.pipeline import Pipeline
 from mammoprep_model.segmenter import Batch
 
 IN_FLOAT32 = ("group_norm", "layer_norm", "softmax")
@@ -103,6 +110,18 @@ def nothing_computed() -> Iterator[Memory]:
         yield stack.enter_context(Memory())
 
 
+@dataclass(frozen=True)
+class Work:
+    """What takes a step: its networks, their loss on some images, how many are computed at a time, and what is kept."""
+
+    module: nn.Module
+    loss: Callable[[], Mapping[str, Tensor]]
+    optimizer: torch.optim.Optimizer
+    images: int
+    side: int
+    average: Average | None = None
+
+
 def small_diffusion() -> parts.Diffusion:
     """Give `compact` in its full size."""
     made = compact.make(seed=0)
@@ -112,17 +131,48 @@ def small_diffusion() -> parts.Diffusion:
 BACKBONES = {"m-odise": diffusion, "m-odise-compact": small_diffusion}
 
 
-def network_of(preset: Preset) -> Odise:
-    """Wire a preset in its full size, its tensors without a place."""
+def of_preset(name: str, changes: Sequence[str]) -> Work:
+    """Wire a preset in its full size; its images have three lesions, breast and background."""
+    preset = settings.change(zoo.preset(name), changes)
     with torch.device("meta"):
-        source, clip = BACKBONES[preset.name](), encoders()
+        source, clip = BACKBONES[name](), encoders()
         network = wire(preset.model, categories=CATEGORIES, source=source, image=clip, text=clip)
     speed.to_bfloat16(network)
+    placed(network.train())
     network.mask_generator.eval()  # it has no dropout; transformers looks at the values of what it trains
-    return network
+    images, side = preset.train.micro_batch or preset.train.batch_size, preset.train.crop
+
+    def loss() -> Mapping[str, Tensor]:
+        masks = tuple(torch.ones(5, side, side) for _ in range(images))
+        batch = Batch(torch.rand(images, 3, side, side), masks, (torch.arange(5),) * images, tuple(range(images)))
+        return network.loss(batch)
+
+    return Work(network, loss, make_optimizer(network, preset.train), images, side)
 
 
-def placed(network: Odise) -> Odise:
+STAGES = {"autoencoder": Autoencoder, "diffusion": Diffusion}
+
+
+def of_stage(name: str, changes: Sequence[str]) -> Work:
+    """Give a stage of compact's pretraining; UNet, text encoder and VAE are on the GPU where they are needed."""
+    values = settings.change(recipe.BASES["compact"], changes)
+    config: recipe.StageConfig = getattr(values, name)
+    with torch.device("meta"):
+        made = compact.make(seed=0)
+    made = Pipeline(made.unet, made.vae, made.text_encoder, made.tokenizer)  # with a noise schedule that has numbers
+    stage = STAGES[name](made, checkpointing=config.checkpointing)
+    module = placed(stage.module.train())
+    optimizer = make_optimizer(module, TrainConfig(weight_decay=config.weight_decay))
+    average = Average(module, decay=config.ema) if config.ema else None
+
+    def loss() -> Mapping[str, Tensor]:
+        images = torch.rand(config.micro_batch, 3, values.size, values.size)
+        return stage.loss(images, ("",) * config.micro_batch, generator=torch.Generator())
+
+    return Work(module, loss, optimizer, config.micro_batch, values.size, average)
+
+
+def placed(network: nn.Module) -> nn.Module:
     """Give every parameter and buffer its place in memory."""
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -133,40 +183,34 @@ def placed(network: Odise) -> Odise:
     return network
 
 
-def batch_of(images: int, *, side: int) -> Batch:
-    """Give images with three lesions, breast and background each."""
-    masks = tuple(torch.ones(5, side, side) for _ in range(images))
-    return Batch(torch.rand(images, 3, side, side), masks, (torch.arange(5),) * images, tuple(range(images)))
-
-
-def step(network: Odise, optimizer: torch.optim.Optimizer, batches: Sequence[Batch]) -> None:
-    """Take a training step on some images at a time."""
-    for batch in batches:
+def step(work: Work) -> None:
+    """Take a training step, the images of which are computed in two goes."""
+    for _ in range(2):
         with torch.autocast("cpu", torch.bfloat16):
-            terms = network.loss(batch)
+            terms = work.loss()
         torch.stack([*terms.values()]).sum().backward()
         del terms
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    nn.utils.clip_grad_norm_(trained, 0.01)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    trained = [parameter for group in work.optimizer.param_groups for parameter in group["params"]]
+    nn.utils.clip_grad_norm_(trained, 1.0)
+    work.optimizer.step()
+    if work.average:
+        work.average.update()
+    work.optimizer.zero_grad(set_to_none=True)
 
 
-def main(preset: Preset) -> None:
-    """Print the memory of the network alone, and the peak of its second step, when AdamW has its moments."""
-    images = preset.train.micro_batch or preset.train.batch_size
+def main(name: str, changes: Sequence[str]) -> None:
+    """Print the memory before the first step, and the peak of the second one, when AdamW has its moments."""
     with nothing_computed() as memory:
-        network = placed(network_of(preset))
-        optimizer = make_optimizer(network, preset.train)
-        print(f"{preset.name}: {memory.now / 2**30:.2f} GiB of weights")
+        work = of_stage(name, changes) if name in STAGES else of_preset(name, changes)
+        print(f"{name}: {memory.now / 2**30:.2f} GiB of weights")
         for _ in range(2):
             memory.peak = 0
-            step(network, optimizer, [batch_of(images, side=preset.train.crop) for _ in range(2)])
-    print(f"{memory.peak / 2**30:.2f} GiB at most, with {images} of {preset.train.crop}² pixels at a time")
+            step(work)
+    print(f"{memory.peak / 2**30:.2f} GiB at most, with {work.images} of {work.side}² pixels at a time")
 
 
 if __name__ == "__main__":
-    name, *options = sys.argv[1:] or ["m-odise-compact"]
-    if name not in BACKBONES:
+    what, *options = sys.argv[1:] or [""]
+    if what not in (*BACKBONES, *STAGES):
         sys.exit(__doc__)
-    main(settings.change(zoo.preset(name), [each for each in options if each != "--set"]))
+    main(what, options)
