@@ -185,7 +185,7 @@ def placed(network: nn.Module) -> nn.Module:
 
 def step(work: Work) -> None:
     """Take a training step, the images of which are computed in two goes."""
-    for _ in range(2):
+    for _ in range(2):  # the gradients of the first are there while the second is computed
         with torch.autocast("cpu", torch.bfloat16):
             terms = work.loss()
         torch.stack([*terms.values()]).sum().backward()
