@@ -141,10 +141,7 @@ def locate(part: str, places: Mapping[str, str]) -> Path:
     A folder that lacks a file of the part or holds another model, and a file whose SHA-256 is not the one known of it,
     are errors; so is no place for a part that no hub has.
     """
-    source = source_of(part)
-    place = places.get(part, source.default)
-    if not place:
-        raise MammoprepError(f"No hub has {part}, and no place is named for it. {needs(part)}")
+    source, place = source_of(part), place_of(part, places)
     path = Path(place).expanduser()
     if not path.exists():
         path = _download(source, place)
@@ -153,6 +150,14 @@ def locate(part: str, places: Mapping[str, str]) -> Path:
     checksums.check(_files(source, path))
     _check_whole(source, path)
     return path
+
+
+def place_of(part: str, places: Mapping[str, str]) -> str:
+    """Give what `places` names for a part, else the hub's default; nothing is read or downloaded."""
+    place = places.get(part, source_of(part).default)
+    if not place:
+        raise MammoprepError(f"No hub has {part}, and no place is named for it. {needs(part)}")
+    return place
 
 
 def fetch(part: str, into: Path) -> Path:

@@ -31,6 +31,7 @@ from mammoprep_model.parts import (
 )
 from mammoprep_model.saved import Saved
 from mammoprep_model.segmenter import Batch, Prediction
+from mammoprep_model.weights import place_of
 
 NONE = "none"
 """A part that a model does without."""
@@ -168,6 +169,8 @@ def build(config: ModelConfig, *, categories: Sequence[Category], weights: Mappi
     for name in places:
         if name not in config.parts:
             raise UnknownNameError(name, kind="part of this model", known=sorted(config.parts))
+    for part in config.parts:  # before the first of them is downloaded
+        place_of(part, places)
     encoders: dict[str, Encoders | None] = {
         part: load_encoders(part, places)
         for part in dict.fromkeys((config.image_encoder, config.text_encoder))

@@ -15,11 +15,11 @@ pytestmark = pytest.mark.usefixtures("fake_network")
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, small_preset: Preset, tmp_path: Path) -> None:
-    """Two presets from scratch and one that needs weights; every step takes half a second by decree."""
+    """Two presets from scratch and two that need weights; every step takes half a second by decree."""
     parts = replace(small_preset.model, image_encoder="none", text_encoder="tiny")
     scratch = replace(small_preset, model=parts)
     slower = replace(scratch, name="other", train=replace(small_preset.train, learning_rate=1e-3))
-    known = {"tiny": scratch, "other": slower, "m-odise": zoo.preset("m-odise")}
+    known = {"tiny": scratch, "other": slower, **{name: zoo.preset(name) for name in ("m-odise", "m-odise-compact")}}
     monkeypatch.setattr(zoo, "PRESETS", known)
     monkeypatch.setattr(benchmark, "_speed", lambda *_, **__: 0.5)
     monkeypatch.chdir(tmp_path)
@@ -63,6 +63,7 @@ def test_all_takes_what_needs_no_weights(
     assert run(dataset, "--models=all", "--budget=0.2", "--out=out", "--device=cpu") == 0
     printed = capsys.readouterr()
     assert "m-odise is left out: it lacks mam-e, biomedclip." in printed.err
+    assert "m-odise-compact is left out: it lacks compact, biomedclip." in printed.err
     assert not Path("out/m-odise").exists()
 
 

@@ -46,3 +46,13 @@ def test_a_preset_is_trained_scored_and_used(
     # The run knows where its weights lay.
     assert run("predict", out, dataset, tmp_path / "predictions", "--json") == 0
     assert json.loads(capsys.readouterr().out)["images"] == 6
+
+
+def test_without_its_backbone_one_line_says_how_to_make_it(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("mammoprep_model.weights._download", None)  # nothing is downloaded before that is said
+    assert run("train", dataset, "--model=m-odise-compact", "--out", tmp_path / "run") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "No hub has compact, and no place is named for it. Make it by `mammoprep pretrain DATASET" in line
+    assert not (tmp_path / "run").exists()
