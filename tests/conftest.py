@@ -181,36 +181,13 @@ def mammograms(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a latent-diffusion model in the smallest sizes that Stable Diffusion's layout allows."""
+    """Write a random latent-diffusion model in tiny sizes, as a diffusers folder."""
     import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+    from mammoprep_model import compact
     from mammoprep_model.pretrain import pipeline
 
     torch.set_num_threads(1)
-    torch.manual_seed(5)
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
-    tokenizer = CLIPTokenizer(vocab={word: place for place, word in enumerate(words)}, merges=[])
-    unet = UNet2DConditionModel(
-        block_out_channels=(8, 8, 8, 8), norm_num_groups=4, attention_head_dim=2, cross_attention_dim=8
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-        norm_num_groups=4,
-    )
-    text = CLIPTextConfig(
-        vocab_size=len(words),
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        **{"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1},
-    )
     root = tmp_path_factory.mktemp("bases") / "sd"
-    pipeline.save(pipeline.Pipeline(unet, vae, CLIPTextModel(text), tokenizer), root)
+    pipeline.save(compact.make(compact.TINY, seed=5), root)
     return root

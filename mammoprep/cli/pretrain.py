@@ -14,7 +14,7 @@ from mammoprep.errors import MammoprepError, UnknownNameError
 
 if TYPE_CHECKING:
     from mammoprep_model.log import Step
-    from mammoprep_model.pretrain.run import Choices, Session
+    from mammoprep_model.pretrain.plan import Choices, Session
 
 
 def pretrain(
@@ -48,10 +48,10 @@ def pretrain(
     require_model()
     console.existing(resume=resume, overwrite=overwrite)
     from mammoprep_model import settings
-    from mammoprep_model.pretrain import run
+    from mammoprep_model.pretrain import plan
 
     out = out or Path("backbones") / f"{base or 'sd-1.5'}-fold-{fold or 0}"
-    choices = run.read_choices(out) if resume else _start(base or "sd-1.5")
+    choices = plan.read_choices(out) if resume else _start(base or "sd-1.5")
     if resume and base not in (None, choices.base):
         raise MammoprepError(f"{out} was started from {choices.base}, not {base}. Name another --out.")
     assignments = [*(set_ or []), *([] if steps is None else [f"diffusion.steps={steps}"])]
@@ -62,7 +62,7 @@ def pretrain(
         seed=choices.seed if seed is None else seed,
     )
     places = parse_weights(weights or [], [choices.base])
-    session = run.Session(weights=places, device=device, resume=resume, overwrite=overwrite)
+    session = plan.Session(weights=places, device=device, resume=resume, overwrite=overwrite)
     try:
         _pretrain(dataset, out, choices=choices, session=session)
     except KeyboardInterrupt as stopped:
@@ -78,11 +78,11 @@ def pretrain(
 
 
 def _start(base: str) -> "Choices":
-    from mammoprep_model.pretrain import recipe, run
+    from mammoprep_model.pretrain import plan, recipe
 
     if base not in recipe.BASES:
         raise UnknownNameError(base, kind="base", known=recipe.BASES)
-    return run.Choices(base, recipe.BASES[base])
+    return plan.Choices(base, recipe.BASES[base])
 
 
 def _parse_fold(text: str) -> int | None:
@@ -120,7 +120,8 @@ def _report(out: Path, *, json: bool) -> None:
         )
         return
     whose = "" if facts["fold"] is None else f" --fold {facts['fold']}"
+    model, part = ("m-odise-compact", "compact") if facts["base"] == "compact" else ("m-odise", "mam-e")
     console.stdout().print(
-        f"{out} holds the backbone. Next: mammoprep train DATASET --model m-odise{whose} --weights mam-e={out}",
+        f"{out} holds the backbone. Next: mammoprep train DATASET --model {model}{whose} --weights {part}={out}",
         soft_wrap=True,
     )

@@ -1,5 +1,6 @@
 """The mammograms without lesions of a DATASET, square and facing one way, each with its prompt."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Image, Panoptic
 from mammoprep_model import augment
-from mammoprep_model.augment import Floats, Grey
+from mammoprep_model.augment import Grey
 from mammoprep_model.data import read_grey
 from mammoprep_model.pretrain.prompts import breast_areas, describe
 from mammoprep_model.pretrain.recipe import PretrainConfig
@@ -24,12 +25,16 @@ _ORDER, _EMPTY = 0, 1  # keep the two kinds of random streams apart
 
 @dataclass(frozen=True)
 class Chosen:
-    """The images to learn from, their prompts, of how many patients they are, and what was left out for a fold."""
+    """The images to learn from, their prompts, of how many patients they are.
+
+    `held_out` are the lesion-free images of the patients that were left out for a fold, `held_out_patients` counts all
+    of these.
+    """
 
     images: tuple[Image, ...]
     prompts: tuple[str, ...]
     patients: int
-    held_out_images: int
+    held_out: tuple[Image, ...]
     held_out_patients: int
 
 
@@ -45,14 +50,16 @@ def choose(dataset: Panoptic, *, fold: int | None) -> Chosen:
     held = () if fold is None else panoptic.load_fold(dataset.root, fold)[1]
     patients = {rows[images[number].name].get("patient_id", "") for number in held if number in images}
     free = [image for image in images.values() if rows[image.name].get("lesion_free") == "1"]
-    kept = [image for image in free if rows[image.name].get("patient_id", "") not in patients]
+    kept, left = list[Image](), list[Image]()
+    for image in free:
+        (left if rows[image.name].get("patient_id", "") in patients else kept).append(image)
     chosen = [rows[image.name] for image in kept]
     areas = breast_areas(chosen, [_breast(dataset, image) for image in kept])
     return Chosen(
         images=tuple(kept),
         prompts=tuple(describe(chosen, areas)),
         patients=len({row.get("patient_id", "") for row in chosen}),
-        held_out_images=len(free) - len(kept),
+        held_out=tuple(left),
         held_out_patients=len(patients),
     )
 
@@ -87,12 +94,8 @@ class Mammograms:
         places = [self._place(at) for at in positions]
         told = (self._chosen.prompts[place] for place in places)
         prompts = tuple("" if self._is_empty(at) else text for at, text in zip(positions, told, strict=True))
-        grey = np.stack([self._square(self._chosen.images[place]) for place in places])
-        return Shown(torch.from_numpy(np.repeat(grey[:, None], 3, axis=1)), prompts, position)
-
-    def _square(self, image: Image) -> Floats:
-        grey = facing_right(read_grey(self._root, image))
-        return augment.to_float(square(grey, self._config.size, fit=self._config.fit))
+        shown = [self._chosen.images[place] for place in places]
+        return Shown(read(self._root, shown, config=self._config), prompts, position)
 
     def _place(self, position: int) -> int:
         count = len(self._chosen.images)
@@ -101,6 +104,13 @@ class Mammograms:
 
     def _is_empty(self, position: int) -> bool:
         return np.random.default_rng((self._seed, _EMPTY, position)).random() < self._config.empty_prompts
+
+
+def read(root: Path, images: Sequence[Image], *, config: PretrainConfig) -> Tensor:
+    """Read images as the networks see them: (B, 3, S, S) in [0, 1]."""
+    greys = (facing_right(read_grey(root, image)) for image in images)
+    squares = np.stack([augment.to_float(square(grey, config.size, fit=config.fit)) for grey in greys])
+    return torch.from_numpy(np.repeat(squares[:, None], 3, axis=1))
 
 
 @lru_cache(maxsize=4)

@@ -74,9 +74,12 @@ def write(pipeline: Pipeline, folder: Path) -> None:
     for network in (pipeline.unet, pipeline.vae):
         network.register_to_config(_name_or_path="")  # the folder that it came from is nobody's business
     pipeline.tokenizer.model_max_length = pipeline.text_encoder.config.max_position_embeddings
+    words = pipeline.tokenizer.backend_tokenizer
+    words.no_padding()  # it keeps how it was asked last
+    words.no_truncation()
     for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         getattr(pipeline, name).save_pretrained(folder / name)
-    pipeline.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
+    words.model.save(str(folder / "tokenizer"))
     panoptic.write_json(folder / "model_index.json", _index(pipeline))
 
 

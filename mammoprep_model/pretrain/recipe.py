@@ -1,10 +1,11 @@
 """How a backbone is pretrained, as values that go to pretrain.json and come back. The defaults are MAM-E's recipe."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mammoprep.errors import MammoprepError
+from mammoprep_model.compact import DEFAULT, Sizes
 
 STRIDE = 64
 """Pixels that the VAE (8) and the UNet (8) of Stable Diffusion turn into one: the side of an image is a multiple."""
@@ -57,11 +58,43 @@ class PretrainConfig:
     """Steps from noise to an image (DDIM)."""
     guidance: float = 4.0
     """Weight of the prompt against the empty one in samples (classifier-free guidance); 1: the prompt alone."""
+    distance_images: int = 256
+    """Samples that are compared with real images at each sheet (Fréchet distance); 0: none."""
     diffusion: StageConfig = field(default_factory=StageConfig)
 
 
-BASES: Mapping[str, PretrainConfig] = {"sd-1.5": PretrainConfig()}
-"""What a pretraining may start from, with its values: a name of `weights.SOURCES`."""
+@dataclass(frozen=True)
+class FromScratch(PretrainConfig):
+    """The same for a small model that starts at random: it has sizes, and its autoencoder must be trained first."""
+
+    sizes: Sizes = DEFAULT
+    autoencoder: StageConfig = field(
+        default_factory=lambda: StageConfig(steps=20_000, batch_size=16, micro_batch=16, learning_rate=1e-4)
+    )
+    diffusion: StageConfig = field(
+        default_factory=lambda: StageConfig(
+            steps=50_000,
+            batch_size=32,
+            micro_batch=32,
+            learning_rate=1e-4,
+            warmup_steps=1000,
+            ema=0.9999,
+            checkpointing=False,
+            checkpoint_every=1000,
+        )
+    )
+
+
+BASES: Mapping[str, PretrainConfig] = {"sd-1.5": PretrainConfig(), "compact": FromScratch()}
+"""What a pretraining may start from, with its values: a name of `weights.SOURCES`, or a model at random."""
+STAGES = ("autoencoder", "diffusion")
+"""In the order in which they are trained."""
+
+
+def stages(config: PretrainConfig) -> dict[str, StageConfig]:
+    """Give the stages that a config asks for, in their order."""
+    found = {name: getattr(config, name) for name in STAGES if hasattr(config, name)}
+    return {name: stage for name, stage in found.items() if stage.steps}
 
 
 def check(config: PretrainConfig) -> None:
@@ -70,22 +103,23 @@ def check(config: PretrainConfig) -> None:
         "size": (config.size > 0 and config.size % STRIDE == 0, f"a multiple of {STRIDE}"),
         "empty_prompts": (0 <= config.empty_prompts <= 1, "from 0 to 1"),
         "samples": (config.samples >= 0, "0 or more"),
+        "distance_images": (config.distance_images == 0 or config.distance_images >= 2, "0, or 2 or more"),
         "guidance": (config.guidance >= 1, "1 or more"),
     }
     for name in ("sample_every", "sample_steps"):
         rules[name] = (getattr(config, name) >= 1, "1 or more")
     _refuse(config, rules, prefix="")
-    stages = {each.name: getattr(config, each.name) for each in fields(config)}
-    for name, stage in stages.items():
-        if isinstance(stage, StageConfig):
+    if isinstance(config, FromScratch):
+        _refuse(config.sizes, _size_rules(config.sizes), prefix="sizes.")
+    for name in STAGES:
+        if stage := getattr(config, name, None):
             _refuse(stage, _rules(stage), prefix=f"{name}.")
 
 
 def _rules(stage: StageConfig) -> dict[str, tuple[bool, str]]:
-    divides = stage.micro_batch >= 1 and stage.batch_size % stage.micro_batch == 0
     return {
         "batch_size": (stage.batch_size >= 1, "1 or more"),
-        "micro_batch": (divides, f"a divisor of batch_size, {stage.batch_size}"),
+        "micro_batch": (_divides(stage.micro_batch, stage.batch_size), f"a divisor of batch_size, {stage.batch_size}"),
         "learning_rate": (stage.learning_rate > 0, "positive"),
         "ema": (0 <= stage.ema < 1, "at least 0 and below 1"),
         "checkpoint_every": (stage.checkpoint_every >= 1, "1 or more"),
@@ -94,6 +128,20 @@ def _rules(stage: StageConfig) -> dict[str, tuple[bool, str]]:
             for name in ("steps", "warmup_steps", "weight_decay", "clip_norm")
         },
     }
+
+
+def _size_rules(sizes: Sizes) -> dict[str, tuple[bool, str]]:
+    both = (sizes.head, sizes.groups)
+    return {
+        "text_layers": (sizes.text_layers >= 1, "1 or more"),
+        "unet": (all(_divides(part, width) for width in sizes.unet for part in both), "multiples of head and groups"),
+        "vae": (all(_divides(sizes.groups, width) for width in sizes.vae), "multiples of groups"),
+        "text": (_divides(sizes.text_heads, sizes.text), "a multiple of text_heads"),
+    }
+
+
+def _divides(part: int, whole: int) -> bool:
+    return part >= 1 and whole >= part and whole % part == 0
 
 
 def _refuse(config: object, rules: Mapping[str, tuple[bool, str]], *, prefix: str) -> None:

@@ -33,8 +33,8 @@ def write_sheet(path: Path, pipeline: Pipeline, prompts: Sequence[str], *, confi
 
 @torch.no_grad()
 def draw(pipeline: Pipeline, prompt: str, *, config: PretrainConfig) -> NDArray[np.uint8]:
-    """Draw images (N, S, S), 8 bit, for a prompt by DDIM with classifier-free guidance."""
-    latents = sample(pipeline, prompt, config=config) / pipeline.vae.config.scaling_factor
+    """Draw images (N, S, S), 8 bit, for a prompt."""
+    latents = sample(pipeline, [prompt] * config.samples, config=config) / pipeline.vae.config.scaling_factor
     images = [pipeline.vae.decode(latent[None]).sample.float().mean(dim=1)[0] for latent in latents]
     grey = (torch.stack(images) / 2 + 0.5).clamp(0, 1).mul(255).round()
     drawn: NDArray[np.uint8] = grey.to("cpu", torch.uint8).numpy()
@@ -42,20 +42,28 @@ def draw(pipeline: Pipeline, prompt: str, *, config: PretrainConfig) -> NDArray[
 
 
 @torch.no_grad()
-def sample(pipeline: Pipeline, prompt: str, *, config: PretrainConfig) -> Tensor:
-    """Draw latents (N, C, S/8, S/8), scaled as the UNet knows them."""
+def sample(pipeline: Pipeline, prompts: Sequence[str], *, config: PretrainConfig, first: int = 0) -> Tensor:
+    """Draw latents (N, C, S/8, S/8), scaled as the UNet knows them, by DDIM with classifier-free guidance.
+
+    The noise of a prompt depends on its place alone, counted from `first`.
+    """
     from diffusers import DDIMScheduler
 
     schedulers: Any = DDIMScheduler
     scheduler = schedulers.from_config(pipeline.scheduler.config, clip_sample=False, timestep_spacing="trailing")
     scheduler.set_timesteps(config.sample_steps)
-    states = encode(pipeline, [prompt] * config.samples + [""] * config.samples)
+    is_guided = config.guidance != 1
+    states = encode(pipeline, [*prompts, *[""] * (len(prompts) * is_guided)])
     shape = (pipeline.unet.config.in_channels, *2 * (config.size // _stride(pipeline),))
-    noise = [torch.randn(shape, generator=torch.Generator().manual_seed(number)) for number in range(config.samples)]
+    seeds = range(first, first + len(prompts))
+    noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     latents = torch.stack(noise).to(states.device)
     for step in scheduler.timesteps:
-        told, untold = pipeline.unet(torch.cat([latents] * 2), step, states).sample.float().chunk(2)
-        latents = scheduler.step(untold + config.guidance * (told - untold), step, latents).prev_sample
+        told, *untold = (
+            pipeline.unet(torch.cat([latents] * (1 + is_guided)), step, states).sample.float().split(len(prompts))
+        )
+        guided = untold[0] + config.guidance * (told - untold[0]) if untold else told
+        latents = scheduler.step(guided, step, latents).prev_sample
     return latents
 
 

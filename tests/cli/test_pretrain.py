@@ -11,8 +11,16 @@ from mammoprep_model.pretrain import loop
 
 SMALL_STEP = ["DATASET", "--set=diffusion.batch_size=4", "--set=diffusion.micro_batch=4"]
 SETTINGS = (
-    *("size=64", "samples=1", "sample_steps=1", "diffusion.batch_size=2", "diffusion.micro_batch=1"),
+    *("size=64", "samples=1", "sample_steps=1", "distance_images=0", "diffusion.batch_size=2"),
+    "diffusion.micro_batch=1",
     "diffusion.checkpointing=false",
+)
+
+SEGMENTER = (
+    *("train.size=64", "train.crop=64", "train.batch_size=1", "train.steps=1", "model.window=64"),
+    *("model.image_encoder=tiny", "model.text_encoder=tiny", "model.projection=16", "model.hidden=32"),
+    *("model.queries=4", "model.heads=2", "model.encoder_layers=1", "model.decoder_layers=1", "model.points=64"),
+    *("model.decoder_feedforward=16", "model.encoder_feedforward=16"),
 )
 
 
@@ -41,13 +49,7 @@ def test_a_backbone_is_made_and_the_segmenter_trains_on_it(
     assert f"train DATASET --model m-odise --fold 1 --weights mam-e={out}" in printed.out
     assert "14 lesion-free images of 7 patients; 1 patients of fold 1's validation set are left out" in printed.err
     assert "diffusion: step 2/2  loss" in printed.err
-    small = (
-        *("train.size=64", "train.crop=64", "train.batch_size=1", "train.steps=1", "model.window=64"),
-        *("model.image_encoder=tiny", "model.text_encoder=tiny", "model.projection=16", "model.hidden=32"),
-        *("model.queries=4", "model.heads=2", "model.encoder_layers=1", "model.decoder_layers=1", "model.points=64"),
-        *("model.decoder_feedforward=16", "model.encoder_feedforward=16"),
-    )
-    words = ["--model=m-odise", "--device=cpu", *(f"--set={setting}" for setting in small)]
+    words = ["--model=m-odise", "--device=cpu", *(f"--set={setting}" for setting in SEGMENTER)]
     assert run(mammograms, *words, "--fold=1", f"--weights=mam-e={out}", "--out=run", command="train") == 0
     assert (Path("run") / "fold-1" / "predictions" / "panoptic.json").is_file()
     assert "flattered" not in capsys.readouterr().err
@@ -92,6 +94,19 @@ def test_ctrl_c_says_how_to_go_on(
     assert (facts["seed"], facts["fold"], facts["config"]["diffusion"]["steps"]) == (3, 1, 2)
 
 
+def test_a_backbone_from_nothing_carries_the_compact_segmenter(
+    mammograms: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ("sizes.unet=16,16,32,32", "sizes.vae=8,8,16,16", "sizes.text=16", "sizes.text_heads=2", "sizes.head=8")
+    stage = ("steps=1", "batch_size=2", "micro_batch=2")
+    values = [f"--set={name}.{value}" for name in ("autoencoder", "diffusion") for value in stage]
+    small = [f"--set={value}" for value in (*sizes, "sizes.groups=8", "size=64", "samples=0", "distance_images=0")]
+    assert run(mammograms, "--base=compact", "--device=cpu", "--out=out", *values, *small) == 0
+    assert "--model m-odise-compact --fold 0 --weights compact=out" in capsys.readouterr().out
+    words = ["--model=m-odise-compact", "--device=cpu", *(f"--set={setting}" for setting in SEGMENTER)]
+    assert run(mammograms, *words, "--weights=compact=out", "--out=run", command="train") == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -103,7 +118,7 @@ def test_ctrl_c_says_how_to_go_on(
         (["DATASET", "--set=size=100"], "a multiple of 64"),
         (["DATASET", "--steps=0"], "No stage has a step"),
         (["DATASET"], "has 12 lesion-free images to learn from (2 more are of patients that the fold validates on)"),
-        (["DATASET", "--set=diffusion.batch_size=16", "--fold=none"], "but one step takes 16"),
+        (["DATASET", "--set=diffusion.batch_size=16", "--fold=none"], "but 16 are needed: as many as a step takes"),
         (["DATASET", "--weights=sd-1.5"], "is no folder"),
         ([*SMALL_STEP, "--weights=sd-1.5=no/such/dir"], "There is no folder or file"),
         (["DATASET", "--resume", "--out=nowhere"], "nothing to resume"),

@@ -53,6 +53,8 @@ def test_a_seed_always_gives_the_same_and_leaves_torchs_stream_alone() -> None:
         states = [getattr(made, name).state_dict() for made in (first, again, other)]
         assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
         assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
+    words = [made.tokenizer.backend_tokenizer.to_str() for made in (first, again, other)]
+    assert words[0] == words[1] == words[2]
 
 
 def test_each_word_of_a_mammograms_prompt_is_one_token() -> None:

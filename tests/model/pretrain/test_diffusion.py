@@ -111,17 +111,17 @@ class Denoiser(torch.nn.Module):
 def test_samples_are_what_the_unet_believes_in(made: Pipeline) -> None:
     """A UNet that sees one latent behind all noise leads there, from every noise and with any guidance."""
     config = PretrainConfig(size=64, samples=3, sample_steps=5)
-    latents = samples.sample(replace(made, unet=Denoiser(made, 0.25)), "a mammogram", config=config)
+    latents = samples.sample(replace(made, unet=Denoiser(made, 0.25)), ["a mammogram"] * 3, config=config)
     assert latents.shape == (3, 4, 8, 8)
     assert latents.numpy() == pytest.approx(np.full((3, 4, 8, 8), 0.25), abs=1e-3)
 
 
 def test_guidance_goes_from_the_empty_prompt_beyond_the_prompt(made: Pipeline) -> None:
     one, four = (
-        samples.sample(made, "a mammogram", config=PretrainConfig(size=64, samples=1, sample_steps=1, guidance=weight))
+        samples.sample(made, ["a mammogram"], config=PretrainConfig(size=64, sample_steps=1, guidance=weight))
         for weight in (1.0, 4.0)
     )
-    none = samples.sample(made, "", config=PretrainConfig(size=64, samples=1, sample_steps=1))
+    none = samples.sample(made, [""], config=PretrainConfig(size=64, sample_steps=1))
     assert (four - none).numpy() == pytest.approx((4 * (one - none)).numpy(), abs=2e-3 * float(none.abs().max()))
 
 

@@ -20,10 +20,11 @@ def test_only_lesion_free_images_of_other_patients_are_chosen(mammograms: Path) 
     source = panoptic.load(mammograms)
     everybody = images.choose(source, fold=None)
     assert [image.id for image in everybody.images] == list(range(1, 15))
-    assert (everybody.patients, everybody.held_out_images, everybody.held_out_patients) == (7, 0, 0)
+    assert (everybody.patients, everybody.held_out, everybody.held_out_patients) == (7, (), 0)
     chosen = images.choose(source, fold=0)
     assert [image.id for image in chosen.images] == list(range(3, 15))
-    assert (chosen.patients, chosen.held_out_images, chosen.held_out_patients) == (6, 2, 2)
+    assert (chosen.patients, chosen.held_out_patients) == (6, 2)
+    assert [image.id for image in chosen.held_out] == [1, 2]
 
 
 def test_prompts_come_with_the_images(mammograms: Path) -> None:

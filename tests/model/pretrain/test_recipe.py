@@ -57,3 +57,28 @@ def test_the_defaults_can_be_used() -> None:
     for config in recipe.BASES.values():
         recipe.check(config)
         recipe.check(replace(config, samples=0))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "line"),
+    [
+        ("sizes.unet=80,160,320,300", r"sizes\.unet = \(80, 160, 320, 300\) .* multiples of head and groups"),
+        ("sizes.vae=32,64,128,100", "multiples of groups"),
+        ("sizes.text_heads=5", "sizes.text = 192 cannot be used: it must be a multiple of text_heads"),
+        ("sizes.groups=0", "multiples of head and groups"),
+        ("autoencoder.lr=-1", r"autoencoder\.learning_rate = -1\.0"),
+        ("distance_images=1", "0, or 2 or more"),
+    ],
+)
+def test_what_a_small_model_cannot_use_is_said(assignment: str, line: str) -> None:
+    with pytest.raises(MammoprepError, match=line):
+        recipe.check(settings.change(recipe.BASES["compact"], [assignment]))
+
+
+def test_stages_come_in_their_order_and_only_those_with_steps() -> None:
+    compact = recipe.BASES["compact"]
+    assert [*recipe.stages(compact)] == ["autoencoder", "diffusion"]
+    assert [*recipe.stages(settings.change(compact, ["autoencoder.steps=0"]))] == ["diffusion"]
+    assert [*recipe.stages(recipe.BASES["sd-1.5"])] == ["diffusion"]
+    with pytest.raises(UnknownNameError):  # a base with an autoencoder of its own has none to train
+        settings.change(recipe.BASES["sd-1.5"], ["autoencoder.steps=3"])

@@ -18,17 +18,19 @@ from safetensors.torch import load_file
 
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
-from mammoprep_model import settings
+from mammoprep_model import compact, settings
 from mammoprep_model.interrupts import Stopped
 from mammoprep_model.log import Step
-from mammoprep_model.pretrain import recipe, run
-from mammoprep_model.pretrain.run import Choices, Session
+from mammoprep_model.pretrain import pipeline, recipe, run
+from mammoprep_model.pretrain.plan import Choices, Session
 
 SETTINGS = (
-    *("size=64", "samples=1", "sample_steps=1", "sample_every=3", "diffusion.steps=4", "diffusion.batch_size=4"),
+    *("size=64", "samples=1", "sample_steps=1", "sample_every=3", "distance_images=2", "diffusion.steps=4"),
+    "diffusion.batch_size=4",
     *("diffusion.micro_batch=2", "diffusion.lr=1e-2", "diffusion.ema=0.5", "diffusion.checkpoint_every=2"),
     "diffusion.checkpointing=false",
 )
+SHORT = ("diffusion.steps=1", "samples=0", "distance_images=0")
 WEIGHTS = ("unet/diffusion_pytorch_model", "text_encoder/model", "vae/diffusion_pytorch_model")
 
 
@@ -79,8 +81,8 @@ def test_the_folder_is_whole_and_says_how_it_came_about(
     ]
     assert not any(f"p{number}" in (out / "pretrain.json").read_text() for number in range(8))
     sheets = sorted(path.name for path in (out / "diffusion" / "samples").iterdir())
-    assert sheets == ["step-000003.png", "step-000004.png"]
-    assert panoptic.read_png(out / "diffusion" / "samples" / sheets[0]).shape == (4 * 64, 64)
+    assert sheets == ["step-000003.json", "step-000003.png", "step-000004.json", "step-000004.png"]
+    assert panoptic.read_png(out / "diffusion" / "samples" / sheets[1]).shape == (4 * 64, 64)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("out")) == ["out"]
     folders = (backbone, out)
     before, after = ({name: load_file(folder / f"{name}.safetensors") for name in WEIGHTS} for folder in folders)
@@ -111,14 +113,14 @@ def test_a_stop_and_a_resumption_give_the_same_bytes(pretrain: Callable[..., Pat
 
 
 def test_a_backbone_is_replaced_when_its_successor_is_whole(pretrain: Callable[..., Path], tmp_path: Path) -> None:
-    first = content(pretrain(tmp_path / "out"))
+    first = content(pretrain(tmp_path / "out", *SHORT))
     with pytest.raises(MammoprepError, match="is not empty"):
-        pretrain(tmp_path / "out")
+        pretrain(tmp_path / "out", *SHORT)
 
     def look(stage: str, step: Step) -> None:
         assert content(tmp_path / "out") == first
 
-    second = content(pretrain(tmp_path / "out", "diffusion.lr=2e-2", overwrite=True, on_step=look))
+    second = content(pretrain(tmp_path / "out", *SHORT, "diffusion.lr=2e-2", overwrite=True, on_step=look))
     assert second.keys() == first.keys()
     assert second != first
 
@@ -136,11 +138,43 @@ def test_a_kill_behind_the_last_rename_is_seen(
 
     monkeypatch.setattr(panoptic, "discard", killed)
     with pytest.raises(KeyboardInterrupt):
-        pretrain(tmp_path / "out")
+        pretrain(tmp_path / "out", *SHORT)
     monkeypatch.setattr(panoptic, "discard", discard)
     made = content(tmp_path / "out")
-    assert content(pretrain(tmp_path / "out", resume=True)) == made
+    assert content(pretrain(tmp_path / "out", *SHORT, resume=True)) == made
     assert not (tmp_path / "out.partial").exists()
+
+
+def from_scratch(*more: str) -> Choices:
+    changes = (*SETTINGS, *SHORT, "autoencoder.steps=2", "autoencoder.batch_size=2", "autoencoder.micro_batch=2", *more)
+    config = replace(recipe.BASES["compact"], sizes=compact.TINY)
+    return Choices("compact", settings.change(config, changes))
+
+
+def test_a_small_model_is_made_from_nothing_in_two_stages(pretrain: Callable[..., Path], tmp_path: Path) -> None:
+    """Stops in either stage and between them leave no trace."""
+    whole = pretrain(tmp_path / "whole", choices=from_scratch())
+
+    def stop(name: str, step: Step) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    for resume, line in enumerate(
+        ("1 of 2 of the autoencoder", "2 of 2 of the autoencoder", "1 of 1 of the diffusion")
+    ):
+        with pytest.raises(Stopped, match=f"Stopped after step {line} stage"):
+            pretrain(tmp_path / "out", choices=from_scratch(), on_step=stop, resume=resume > 0)
+    with pytest.raises(MammoprepError, match="was made with config sizes text_layers = 1, now 2"):
+        pretrain(tmp_path / "out", choices=from_scratch("sizes.text_layers=2"), resume=True)
+    assert content(pretrain(tmp_path / "out", choices=from_scratch(), resume=True)) == content(whole)
+    start, made = compact.make(compact.TINY, seed=0), pipeline.load(whole)
+    assert made.vae.config.scaling_factor != start.vae.config.scaling_factor
+    for name in ("unet", "vae", "text_encoder"):
+        ours, theirs = getattr(made, name).state_dict(), getattr(start, name).state_dict()
+        assert any(not torch.equal(ours[key], theirs[key]) for key in ours), name
+    assert sorted(path.name for path in whole.iterdir() if path.is_dir()) == [
+        *("autoencoder", "diffusion", "scheduler", "text_encoder", "tokenizer", "unet", "vae")
+    ]
+    assert json.loads((whole / "pretrain.json").read_text())["weights"] is None
 
 
 def launch(mammograms: Path, backbone: Path, out: Path, *options: str, processes: int = 1) -> subprocess.Popen[str]:
@@ -207,7 +241,7 @@ def test_a_file_of_weights_is_no_base(
 
 def test_damaged_weights_are_refused(pretrain: Callable[..., Path], tmp_path: Path) -> None:
     """The result carries the hashes of its files, which are checked when something is built on it."""
-    out = pretrain(tmp_path / "out", "diffusion.steps=1", "samples=0")
+    out = pretrain(tmp_path / "out", *SHORT)
     path = shutil.copytree(out, tmp_path / "copy") / "unet" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\1")
     with pytest.raises(MammoprepError, match="is damaged or another file"):
@@ -222,6 +256,6 @@ def test_out_of_memory_says_what_to_lower(
 
     monkeypatch.setattr(run.Diffusion, "loss", full)
     with pytest.raises(MammoprepError, match=r"Go on with --resume and a lower --set diffusion\.micro_batch"):
-        pretrain(tmp_path / "out")
+        pretrain(tmp_path / "out", *SHORT)
     monkeypatch.undo()
-    assert pretrain(tmp_path / "out", "diffusion.micro_batch=1", resume=True).is_dir()
+    assert pretrain(tmp_path / "out", *SHORT, "diffusion.micro_batch=1", resume=True).is_dir()
