@@ -22,8 +22,8 @@ from mammoprep_model.promptable.config import SamConfig
 PART = "sam-vit-l"
 MAKER = "mammoprep_model.box_masks:outliner"
 """What makes an outliner, as whoever cannot import this package names it."""
-_COPIES = 5
-"""Times the size of its weights that a SAM takes while it looks at an image, on a CPU."""
+_COPIES = 3
+"""Times the size of its weights that a SAM takes on a CPU: ViT-L 3.8 GiB in all, with what is imported."""
 
 Window = tuple[int, int, int, int]
 """Pixels (x0, y0, x1, y1), half-open."""
@@ -67,7 +67,19 @@ def outliner(place: str, *, device: str) -> Outliner:
         torch.set_num_threads(1)
     with tensors.reading(PART, Path(place)):
         config = replace(SamConfig(backbone_frozen=True), **sam.sizes_of(Path(place)))
-    return _Outliner(sam.make(config, {PART: place}).eval().to(device), device=device)
+    try:
+        network = sam.make(config, {PART: place}).eval().to(device)
+        if device == "cuda":  # what lacks is better known before the first image
+            _look(network, torch.zeros(1, 3, config.size, config.size, device=device))
+    except torch.OutOfMemoryError as error:
+        raise MammoprepError("The GPU has no room for so many copies of SAM. Say --resume --workers 1.") from error
+    return _Outliner(network, device=device)
+
+
+@torch.inference_mode()
+def _look(network: sam.Sam, images: Tensor) -> Tensor:
+    """Encode one image: (1, 3, S, S) to (D, S/16, S/16)."""
+    return network.encode(images)[0]
 
 
 class _Outliner:
@@ -82,7 +94,7 @@ class _Outliner:
     def __call__(self, pixels: NDArray[np.uint16], window: Window) -> NDArray[np.bool_]:
         """Give the mask that says it is the best of the three, in the window alone; it may be empty."""
         if self._seen() is not pixels:
-            self._embedding = self._network.encode(self._image(pixels))[0]
+            self._embedding = _look(self._network, self._image(pixels))
             self._seen = weakref.ref(pixels)
         height, width = pixels.shape
         box = torch.tensor([window], dtype=torch.float32) / torch.tensor([width, height, width, height])

@@ -1,14 +1,15 @@
 """Score every way from a box to a mask against radiologists' outlines and phantoms, and time it.
 
-Usage: python examples/benchmarks/pseudo_masks.py RAW [WORK]
+Usage: python examples/benchmarks/pseudo_masks.py RAW [WORK] [--weights sam-vit-l=DIR]
 
 RAW is a CDD-CESM folder with images 512 pixels high; its free-hand outlines are the truth, their tight boxes the input,
 exact or with each side moved by a normal number of sigma 5, 10 or 20 % of the box. WORK is what `train_masks.py` wrote:
 each outline is then scored by the network of its fold, which never saw its patient; outlines whose fold is missing are
-left out of that row, and their number is printed. On phantoms the network of the package is scored.
+left out of that row, and their number is printed. On phantoms the network of the package is scored. Where --weights
+says where Segment Anything lies, its row is there too.
 """
 
-import sys
+import argparse
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from mammoprep import anatomy, phantom, pixels
 from mammoprep.phantom import studies
-from mammoprep.pseudo_mask import ADAPTIVE, LEARNED, PAPER, Recipe, clip, learned, segment
+from mammoprep.pseudo_mask import ADAPTIVE, LEARNED, PAPER, AnyRecipe, Recipe, clip, learned, segment
 from mammoprep.records import Box
 
 JITTERS = (0.0, 0.05, 0.1, 0.2)
@@ -50,7 +51,7 @@ RECIPES: Mapping[str, Recipe] = {
 Way = Callable[[Lesion, Box], NDArray[np.bool_]]
 
 
-def made(lesion: Lesion, box: Box, *, recipe: Recipe, tissue: bool = True) -> NDArray[np.bool_]:
+def made(lesion: Lesion, box: Box, *, recipe: AnyRecipe, tissue: bool = True) -> NDArray[np.bool_]:
     """Make a mask (H, W) by a recipe."""
     breast = lesion.image.breast if tissue else None
     return segment(lesion.image.pixels, box, tissue=breast, recipe=recipe).mask
@@ -87,8 +88,8 @@ def unseen(lesion: Lesion, box: Box, *, network: Mapping[str, NDArray[np.float32
     return mask
 
 
-def ways() -> dict[str, Way]:
-    """Give what needs no training, by name."""
+def ways(weights: str | None = None) -> dict[str, Way]:
+    """Give what needs no training, by name; SAM where its `weights` are named, as `mammoprep convert` has them."""
     plain: dict[str, Way] = {
         "filled box": partial(oval, most=2),
         "inscribed ellipse": partial(oval, most=1),
@@ -96,7 +97,12 @@ def ways() -> dict[str, Way]:
         "local threshold, convex hull": local,
         "paper, all pixels, not the breast's alone": partial(made, recipe=SMALL, tissue=False),
     }
-    return plain | {name: partial(made, recipe=recipe) for name, recipe in RECIPES.items()}
+    known: dict[str, AnyRecipe] = {**RECIPES}
+    if weights:
+        from mammoprep.cli.convert import Common
+
+        known["sam, told the box"] = Common(recipe="sam", weights=[weights]).mask_recipe()
+    return plain | {name: partial(made, recipe=recipe) for name, recipe in known.items()}
 
 
 def phantoms(patients: int) -> list[Lesion]:
@@ -185,13 +191,14 @@ def seconds(work: Callable[[], object]) -> float:
     return process_time() - begun
 
 
-def main(raw: Path, work: Path | None) -> None:
+def main(raw: Path, work: Path | None, *, weights: str | None) -> None:
     """Print the tables."""
     cv2.setNumThreads(1)
     threadpool_limits(1)
     lesions = read(raw)
     header("CDD-CESM", lesions)
-    for name, way in ways().items():
+    plain = ways(weights)
+    for name, way in plain.items():
         row(name, lesions, lambda _, way=way: way)
     paths = {number: work / f"fold-{number}.npz" for number in range(FOLDS)} if work else {}
     networks = {number: learned.load(path) for number, path in paths.items() if path.is_file()}
@@ -205,10 +212,15 @@ def main(raw: Path, work: Path | None) -> None:
             row("inscribed ellipse, the same lesions", some, lambda _: partial(oval, most=1))
     made_up = phantoms(14)
     header("phantoms", made_up)
-    for name, way in (ways() | {"learned": partial(made, recipe=LEARNED)}).items():
+    for name, way in (plain | {"learned": partial(made, recipe=LEARNED)}).items():
         row(name, made_up, lambda _, way=way: way)
     times()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("raw", type=Path)
+    parser.add_argument("work", type=Path, nargs="?")
+    parser.add_argument("--weights", metavar="sam-vit-l=DIR")
+    given = parser.parse_args()
+    main(given.raw, given.work, weights=given.weights)

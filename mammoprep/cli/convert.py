@@ -134,13 +134,13 @@ class Common:
             flip_right=self.flip_right,
             for_processing=self.for_processing,
             on_burned_in=self.on_burned_in,
-            recipe=self._recipe(),
+            recipe=self.mask_recipe(),
             reader=own,
             limit=self.limit,
             review=panoptic.load_review(self.review) if self.review else None,
         )
 
-    def _recipe(self) -> "AnyRecipe":
+    def mask_recipe(self) -> "AnyRecipe":
         """Give the recipe with what the options change; refuse an option that would change nothing."""
         from mammoprep.convert import RECIPES
         from mammoprep.pseudo_mask import Recipe

@@ -185,6 +185,15 @@ def test_without_the_extra_it_is_one_line(
     assert "needs torch" in capsys.readouterr().err
 
 
+def test_a_gpu_that_is_full_is_one_line(sam_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("mammoprep_model.promptable.sam.make", full)
+    with pytest.raises(MammoprepError, match="The GPU has no room for so many copies of SAM. Say --resume --workers 1"):
+        box_masks.outliner(str(sam_folder), device="cpu")
+
+
 def test_a_gpu_that_is_gone_is_one_line(sam_folder: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
