@@ -50,17 +50,24 @@ def at_hand(places: Mapping[str, str]) -> Facts:
     return Facts(
         place=place,
         weights=tuple(f"{panoptic.file_hash(file)}  {file.name}" for file in files),
-        libraries=", ".join(f"{name} {version(name)}" for name in ("torch", "transformers")),
+        libraries=_libraries(),
         device="cuda" if torch.cuda.is_available() else "cpu",
         memory=_COPIES * sum(file.stat().st_size for file in files),
     )
 
 
-def outliner(place: str, *, device: str) -> Outliner:
+def _libraries() -> str:
+    return ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+
+
+def outliner(place: str, *, device: str, libraries: str) -> Outliner:
     """Load a SAM of any sizes; give what outlines in an image (H, W) of 16 bits what a window shows, as (h, w).
 
-    One thread computes on a CPU, so that the number of processes changes no byte.
+    One thread computes on a CPU, so that the number of processes changes no byte. Raises MammoprepError where this
+    process, which may be a cluster's, has no GPU or other `libraries` than the run began with.
     """
+    if libraries != (here := _libraries()):
+        raise MammoprepError(f"--recipe sam began with {libraries}; a worker has {here}. Install the same on both.")
     if device == "cuda" and not torch.cuda.is_available():
         raise MammoprepError("--recipe sam began on a GPU, and torch sees none here. Go on where there is one.")
     if device == "cpu":

@@ -94,8 +94,12 @@ def prepare(recipe: AnyRecipe) -> None:
 @cache
 def _outliner(recipe: Prompted) -> Callable[[NDArray[np.uint16], Window], Mask]:
     module, _, name = recipe.maker.partition(":")
-    made: Callable[[NDArray[np.uint16], Window], Mask] = getattr(import_module(module), name)(
-        recipe.place, device=recipe.device
+    try:
+        make = getattr(import_module(module), name)
+    except ImportError as error:
+        raise MammoprepError(f'A worker lacks {error.name}. Type there: pip install "mammoprep[model]"') from error
+    made: Callable[[NDArray[np.uint16], Window], Mask] = make(
+        recipe.place, device=recipe.device, libraries=recipe.libraries
     )
     return made
 

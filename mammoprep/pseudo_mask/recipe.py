@@ -75,9 +75,9 @@ class Prompted:
     """A mask that a network outlines which is shown the box: Segment Anything. It is not of this package.
 
     `maker` names what makes it, `module:function`, which is imported where the work is done and called with `place`,
-    the folder or file of its weights, and `device`; it gives a function from an image (H, W) of 16 bits and a window to
-    the window's mask (h, w). `weights` has a line of `sha256sum` a file; these, the `libraries` that run the network
-    and `device` decide the bytes. `memory` is what a process needs for it, in bytes.
+    the folder or file of its weights, `device` and `libraries`; it gives a function from an image (H, W) of 16 bits and
+    a window to the window's mask (h, w). `weights` has a line of `sha256sum` a file; these, the `libraries` that run
+    the network and `device` decide the bytes. `memory` is what a process needs for it, in bytes.
     """
 
     weights: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,13 +190,22 @@ def test_a_gpu_that_is_full_is_one_line(sam_folder: Path, monkeypatch: pytest.Mo
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
+    own = recipe_of(sam_folder).libraries
     monkeypatch.setattr("mammoprep_model.promptable.sam.make", full)
     with pytest.raises(MammoprepError, match="The GPU has no room for so many copies of SAM. Say --resume --workers 1"):
-        box_masks.outliner(str(sam_folder), device="cpu")
+        box_masks.outliner(str(sam_folder), device="cpu", libraries=own)
 
 
 def test_a_gpu_that_is_gone_is_one_line(sam_folder: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(MammoprepError, match="began on a GPU, and torch sees none here"):
-        box_masks.outliner(str(sam_folder), device="cuda")
+        box_masks.outliner(str(sam_folder), device="cuda", libraries=recipe_of(sam_folder).libraries)
+
+
+def test_a_worker_with_other_libraries_or_without_them_is_one_line(sam_folder: Path) -> None:
+    recipe = recipe_of(sam_folder)
+    with pytest.raises(MammoprepError, match="--recipe sam began with torch 0; a worker has torch "):
+        pseudo_mask.prepare(replace(recipe, libraries="torch 0"))
+    with pytest.raises(MammoprepError, match="A worker lacks mammoprep_mode. Type there: pip install"):
+        pseudo_mask.prepare(replace(recipe, maker="mammoprep_mode:outliner"))
