@@ -24,8 +24,11 @@ LOAD: Mapping[str, Callable[[str, Places], object]] = {
     "vit": lambda part, places: parts.load_vit(part, places, width=16, layers=2, heads=2),
     "sam": lambda _, places: sam.make(zoo.preset("sam-zs").model, places),
 }
-OWN = {"sam": "of other sizes than this model. Say --set model.size=64"}
-"""What is said of the right layout, where anything is: the tiny SAM is no ViT-L."""
+OWN = {
+    "sam-vit-l": "of other sizes than this model. Say --set model.size=64",
+    "sd-1.5": "is not a whole sd-1.5: scheduler/scheduler_config.json is missing",
+}
+"""What is said of the right layout, where anything is: the tiny SAM is no ViT-L, the tiny diffusion has no schedule."""
 SMALL = (
     *("model.width=4", "model.levels=2", "model.head=4"),
     *("train.size=32", "train.crop=32", "train.epochs=0", "train.steps=0"),
@@ -66,7 +69,8 @@ def test_every_other_layout_is_one_line_that_says_what_to_do(folders: dict[str, 
     layout = weights.SOURCES[part].layout
     for name, folder in folders.items():
         for place in (folder, file_of(folder)):
-            if name == layout and (place == folder or layout != "diffusers") and layout not in OWN:
+            is_right = name == layout and (place == folder or layout != "diffusers")
+            if is_right and part not in OWN:
                 LOAD[layout](part, {part: str(place)})
                 continue
             with pytest.raises(MammoprepError) as caught:
@@ -74,7 +78,7 @@ def test_every_other_layout_is_one_line_that_says_what_to_do(folders: dict[str, 
             text = str(caught.value)
             assert "\n" not in text
             assert str(place if place.is_dir() else place.parent) in text
-            assert OWN[layout] in text if name == layout and layout in OWN else f"say --weights {part}=FOLDER" in text
+            assert (OWN[part] if is_right else f"{part}=FOLDER") in text
 
 
 @pytest.mark.parametrize("model", COMMANDS)
@@ -88,7 +92,8 @@ def test_train_says_it_in_one_line_and_leaves_nothing(
     with pytest.raises(SystemExit) as ended:
         main([str(word) for word in (*words, *encoder, "--device=cpu")])
     assert ended.value.code == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if "Loading weights" not in line]  # transformers' bar
+    lines = capsys.readouterr().err.splitlines()
+    said = [line for line in lines if line and "Loading weights" not in line]  # which is transformers' bar
     assert len(said) == 1
     assert f"say --weights {part}=FOLDER" in said[0]
     assert not (tmp_path / "out").exists()

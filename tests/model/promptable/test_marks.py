@@ -73,6 +73,7 @@ def test_figures_and_pages_of_a_prompted_run_bear_the_footnote(
         save(figure, path, footnote=footnote)
 
     monkeypatch.setattr(figures, "save", seen)
+    monkeypatch.setattr("mammoprep.cli.evaluate.KINDS", ("png",))
     assert run("evaluate", out, "--figures", "--explain-threshold", "--resamples=0") == 0
     assert drawn == dict.fromkeys(("sweep", "explain-threshold", "strata", "cases"), FOOTNOTE)  # no AP: no instances
     assert run("gallery", out) == 0
