@@ -30,7 +30,7 @@ class Diffusion:
 
     def loss(self, images: Tensor, prompts: Sequence[str], *, generator: torch.Generator) -> dict[str, Tensor]:
         """Give the mean squared error of what is predicted at a random time step of each image (B, 3, H, W)."""
-        latents = self._latents(images, generator=generator)
+        latents = latents_of(self._pipeline, images, generator=generator)
         noise = _normal(latents, generator=generator)
         scheduler = self._pipeline.scheduler
         steps = torch.randint(scheduler.config.num_train_timesteps, (len(images),), generator=generator)
@@ -42,20 +42,21 @@ class Diffusion:
     def finish(self, batches: Iterable[Tensor]) -> None:
         """Do nothing: the networks are as they are to be."""
 
-    @torch.no_grad()
-    def _latents(self, images: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Draw the latents (B, C, H/8, W/8) of images from what the VAE says of them."""
-        found = self._pipeline.vae.encode(2 * images - 1).latent_dist
-        mean = found.mean.float()
-        drawn = mean + found.std.float() * _normal(mean, generator=generator)
-        scaled: Tensor = drawn * self._pipeline.vae.config.scaling_factor
-        return scaled
-
     def _target(self, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
         if self._predicts == "v_prediction":
             velocity: Tensor = self._pipeline.scheduler.get_velocity(latents, noise, steps)
             return velocity
         return noise if self._predicts == "epsilon" else latents
+
+
+@torch.no_grad()
+def latents_of(pipeline: Pipeline, images: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Draw the latents (B, C, H/8, W/8) of images (B, 3, H, W) in [0, 1] from what the VAE says of them."""
+    found = pipeline.vae.encode(2 * images - 1).latent_dist
+    mean = found.mean.float()
+    drawn = mean + found.std.float() * _normal(mean, generator=generator)
+    scaled: Tensor = drawn * pipeline.vae.config.scaling_factor
+    return scaled
 
 
 def encode(pipeline: Pipeline, prompts: Sequence[str]) -> Tensor:

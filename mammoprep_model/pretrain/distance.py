@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mammoprep_model.pretrain import images, samples
+from mammoprep_model.pretrain.diffusion import latents_of
 from mammoprep_model.pretrain.images import Chosen
 from mammoprep_model.pretrain.pipeline import Pipeline
 from mammoprep_model.pretrain.recipe import PretrainConfig
@@ -27,11 +28,13 @@ _AT_A_TIME = 8
 def measure(pipeline: Pipeline, root: Path, chosen: Chosen, *, config: PretrainConfig, device: str) -> dict[str, Any]:
     """Give the distance of samples from real images that were not learnt, and that of learnt images from the same.
 
-    Where no fold leaves images out, every second one is the real one that samples and the others are compared with.
+    Where no fold leaves images out, every second one is real and the others are learnt. There are as many samples as
+    learnt images, for a distance between few is too long on the average.
     """
-    count = config.distance_images
-    real = chosen.held_out if len(chosen.held_out) > 1 else chosen.images[::2]
-    learnt, prompts = _spread(chosen.images[1::2], count), _spread(chosen.prompts, count)
+    has_held, count = len(chosen.held_out) > 1, config.distance_images
+    real = chosen.held_out if has_held else chosen.images[::2]
+    others = slice(None) if has_held else slice(1, None, 2)
+    learnt, prompts = _spread(chosen.images[others], count), _spread(chosen.prompts[others], count)
     real_features, learnt_features = (
         of_images(pipeline, (images.read(root, some, config=config).to(device) for some in _parts(which)))
         for which in (_spread(real, count), learnt)
@@ -46,12 +49,10 @@ def measure(pipeline: Pipeline, root: Path, chosen: Chosen, *, config: PretrainC
     }
 
 
-@torch.no_grad()
 def of_images(pipeline: Pipeline, batches: Iterable[Tensor]) -> Features:
-    """Give the features of images (B, 3, S, S) in [0, 1]: of the mean of what the VAE says of them."""
-    vae = pipeline.vae
-    found = [vae.encode(2 * shown - 1).latent_dist.mean.float() * vae.config.scaling_factor for shown in batches]
-    return _pooled(torch.cat(found))
+    """Give the features of images (B, 3, S, S) in [0, 1], of latents drawn as those that are learnt."""
+    generator = torch.Generator().manual_seed(0)
+    return _pooled(torch.cat([latents_of(pipeline, shown, generator=generator) for shown in batches]))
 
 
 def of_samples(pipeline: Pipeline, prompts: Sequence[str], *, config: PretrainConfig) -> Features:

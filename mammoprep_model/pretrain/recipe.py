@@ -72,7 +72,9 @@ class FromScratch(PretrainConfig):
     # For a GPU of 8 GB and some hours: the images computed at a time take 6 GiB at most in either stage, and the steps
     # 11 hours at 10 TFLOP/s (docs/training.md).
     autoencoder: StageConfig = field(
-        default_factory=lambda: StageConfig(batch_size=16, micro_batch=8, learning_rate=1e-4, checkpoint_every=1000)
+        default_factory=lambda: StageConfig(
+            batch_size=16, micro_batch=8, learning_rate=1e-4, warmup_steps=1000, checkpoint_every=1000
+        )
     )
     diffusion: StageConfig = field(
         default_factory=lambda: StageConfig(
