@@ -55,11 +55,12 @@ class _Known(Exception):  # noqa: N818, it is no error
     """A preset's speed is known."""
 
 
-def missing(preset: Preset, places: Mapping[str, str]) -> list[str]:
+def missing(preset: Preset, places: Mapping[str, str], *, folds: int) -> list[str]:
     """Give the parts of a preset that no place is named of and that the hub's cache lacks; named ones are checked."""
     for part in preset.model.parts:
         if part in places:
-            weights.locate(part, places)
+            for place in {weights.of_fold(places, fold)[part] for fold in range(folds)}:
+                weights.locate(part, {part: place})
     return [part for part in preset.model.parts if part not in places and weights.cached(part) is None]
 
 

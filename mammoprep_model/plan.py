@@ -9,7 +9,7 @@ from typing import Literal
 from mammoprep import panoptic
 from mammoprep.errors import MammoprepError
 from mammoprep.panoptic import Panoptic
-from mammoprep_model import checkpoint, provenance
+from mammoprep_model import checkpoint, provenance, weights
 from mammoprep_model.checkpoint import RunConfig
 from mammoprep_model.config import Preset
 from mammoprep_model.log import Draw, Step
@@ -24,8 +24,8 @@ Fold = int | Literal["all"]
 class Session:
     """What is said about one call and not about the run: where it computes, how it treats an old RUN, who listens.
 
-    `weights` maps parts to the folders or hub ids that their pretrained weights come from; so many `jobs` are folds
-    trained side by side. `draw` makes the pictures that TensorBoard shows.
+    `weights` maps parts to the folders or hub ids that their pretrained weights come from, {fold} the fold's number; so
+    many `jobs` are folds trained side by side. `draw` makes the pictures that TensorBoard shows.
     """
 
     weights: Mapping[str, str] = field(default_factory=dict)
@@ -106,7 +106,7 @@ def plan(source: Panoptic, *, out: Path, preset: Preset, fold: Fold, seed: int, 
         _check_lesions(source, fold=k, train_ids=train_ids, val_ids=val_ids, validates=preset.train.validate_every > 0)
         run = out / f"fold-{k}" if fold == "all" else out
         resolved = replace(preset, train=with_steps(preset.train, images=len(train_ids)))
-        own = replace(config, fold=k, preset=resolved)
+        own = replace(config, fold=k, preset=resolved, weights=weights.of_fold(session.weights, k))
         agreed = _agree(own, run=run) if session.resume else own
         jobs.append(Job(agreed, run, out / f"fold-{k}" / "predictions", train_ids, val_ids))
     return jobs

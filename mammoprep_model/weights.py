@@ -10,6 +10,8 @@ from mammoprep.errors import MammoprepError, UnknownNameError
 from mammoprep_model import checksums, weight_files
 from mammoprep_model.weight_files import DIFFUSERS, ENDINGS, OPEN_CLIP, TRANSFORMERS
 
+FOLD = "{fold}"
+"""Stands for a fold's number in a place."""
 Layout = Literal["diffusers", "clip", "open_clip", "swin", "mask2former", "vit", "sam"]
 _NAMED = ("clip", "swin", "mask2former", "vit", "sam")
 """Layouts of transformers, whose config.json names the layout."""
@@ -158,6 +160,15 @@ def place_of(part: str, places: Mapping[str, str]) -> str:
     if not place:
         raise MammoprepError(f"No hub has {part}, and no place is named for it. {needs(part)}")
     return place
+
+
+def of_fold(places: Mapping[str, str], fold: int) -> dict[str, str]:
+    """Put a fold's number in the place of {fold}, where each fold has a backbone of its own, which must be there."""
+    found = {part: place.replace(FOLD, str(fold)) for part, place in places.items()}
+    for part, place in found.items():
+        if FOLD in places[part] and not Path(place).expanduser().exists():
+            raise MammoprepError(f"{part}: there is no {place}, which fold {fold} needs.")
+    return found
 
 
 def fetch(part: str, into: Path) -> Path:

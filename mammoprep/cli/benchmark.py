@@ -52,7 +52,7 @@ def benchmark(
     if budget <= 0:
         raise MammoprepError(f"--budget {budget:g} is no time. Say how many minutes the training may take.")
     work.check_folds(dataset, folds)
-    presets, places = _presets(models, weights or [], set_ or [])
+    presets, places = _presets(models, weights or [], set_ or [], folds=folds)
     _check_threshold(threshold)
     task = work.Task(dataset, out, folds, 60 * budget, seed)
     session = plan.Session(weights=places, device=device, resume=resume, on_note=console.note)
@@ -73,7 +73,9 @@ def benchmark(
         _show(took)
 
 
-def _presets(models: str, weights: Sequence[str], changes: Sequence[str]) -> "tuple[dict[str, Preset], dict[str, str]]":
+def _presets(
+    models: str, weights: Sequence[str], changes: Sequence[str], *, folds: int
+) -> "tuple[dict[str, Preset], dict[str, str]]":
     """Give the presets by name, changed as asked, and the places of their parts; a missing part is an error."""
     from mammoprep_model import benchmark as work
     from mammoprep_model import zoo
@@ -85,7 +87,7 @@ def _presets(models: str, weights: Sequence[str], changes: Sequence[str]) -> "tu
     for part in places:
         if part not in parts:
             raise UnknownNameError(part, kind="part of these models", known=parts or ["none"])
-    lacking = {name: gone for name, preset in presets.items() if (gone := work.missing(preset, places))}
+    lacking = {name: gone for name, preset in presets.items() if (gone := work.missing(preset, places, folds=folds))}
     if lacking and models != "all":
         told = "; ".join(f"{name} lacks {', '.join(gone)}" for name, gone in lacking.items())
         raise MammoprepError(

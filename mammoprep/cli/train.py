@@ -35,7 +35,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="RUN folder.", show_default="runs/MODEL-fold-FOLD")] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(help="Where a part lies: mam-e=DIR (or file, or hub id), or a folder of parts. May be repeated."),
+        typer.Option(
+            help="A part: mam-e=DIR (or file, or hub id; {fold} is the number of each fold). Or a folder of parts."
+        ),
     ] = None,
     augment: Annotated[Augment | None, typer.Option(help="Short for --set train.augment=…", show_default="lsj")] = None,
     view: Annotated[View | None, typer.Option(help="Short for --set train.view=…", show_default="whole")] = None,

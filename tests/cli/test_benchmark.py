@@ -75,6 +75,7 @@ def test_all_takes_what_needs_no_weights(
         (("--models=tiny,m-odise",), "Weights are missing: m-odise lacks mam-e, biomedclip."),
         (("--models=tiny,other", "--weights=mam-e=x"), "There is no part of these models 'mam-e'."),
         (("--models=tiny,m-odise", "--weights=mam-e=empty"), "is not a whole mam-e"),
+        (("--models=tiny,m-odise", "--weights=mam-e=made/{fold}"), "there is no made/0, which fold 0 needs."),
         (("--models=tiny,other", "--budget=0.01"), "one epoch would take tiny 1.0 s, other 1.0 s. Say --budget 0.1"),
         (("--models=tiny,other", "--budget=0"), "--budget 0 is no time."),
         (("--models=tiny,other", "--folds=9"), "has 3 folds, not 9."),

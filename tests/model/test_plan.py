@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,18 @@ def test_a_finished_fold_is_known_whatever_else_the_preset_says(
     before = predictions.stat().st_mtime_ns
     trainer.train(dataset, out=run, preset=published, session=replace(CPU, resume=True))
     assert predictions.stat().st_mtime_ns == before
+
+
+def test_each_fold_may_have_a_backbone_of_its_own(dataset: Path, tmp_path: Path, small_preset: Preset) -> None:
+    folds = range(len(panoptic.load_folds(dataset)))
+    for fold in folds:
+        (tmp_path / f"fold-{fold}").mkdir()
+    session = replace(CPU, weights={"mam-e": f"{tmp_path}/fold-{{fold}}", "biomedclip": "one/for-all"})
+    planned = partial(plan.plan, panoptic.load(dataset), out=tmp_path / "run", preset=small_preset, seed=0)
+    places = [job.config.weights for job in planned(fold="all", session=session)]
+    assert places == [{"mam-e": f"{tmp_path}/fold-{fold}", "biomedclip": "one/for-all"} for fold in folds]
+
+    (tmp_path / "fold-1").rmdir()
+    assert planned(fold=0, session=session)[0].config.weights == places[0]
+    with pytest.raises(MammoprepError, match=r"^mam-e: there is no .*/fold-1, which fold 1 needs\.$"):
+        planned(fold="all", session=session)
