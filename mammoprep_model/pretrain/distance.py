@@ -36,8 +36,8 @@ def measure(pipeline: Pipeline, root: Path, chosen: Chosen, *, config: PretrainC
     others = slice(None) if has_held else slice(1, None, 2)
     learnt, prompts = _spread(chosen.images[others], count), _spread(chosen.prompts[others], count)
     real_features, learnt_features = (
-        of_images(pipeline, (images.read(root, some, config=config).to(device) for some in _parts(which)))
-        for which in (_spread(real, count), learnt)
+        of_images(pipeline, (images.read(root, some, config=config).to(device) for some in _parts(which)), seed=seed)
+        for seed, which in enumerate((_spread(real, count), learnt))
     )
     drawn = of_samples(pipeline, prompts, config=config)
     return {
@@ -49,9 +49,9 @@ def measure(pipeline: Pipeline, root: Path, chosen: Chosen, *, config: PretrainC
     }
 
 
-def of_images(pipeline: Pipeline, batches: Iterable[Tensor]) -> Features:
+def of_images(pipeline: Pipeline, batches: Iterable[Tensor], *, seed: int) -> Features:
     """Give the features of images (B, 3, S, S) in [0, 1], of latents drawn as those that are learnt."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     return _pooled(torch.cat([latents_of(pipeline, shown, generator=generator) for shown in batches]))
 
 

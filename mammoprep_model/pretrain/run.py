@@ -70,11 +70,12 @@ def pretrain(dataset: Path, *, out: Path, choices: Choices, session: Session) ->
             plan.begin(work, facts=facts, resume=session.resume, note=session.on_note)
         ranks.gather(None)
         try:
+            result: Path | None = None
             for name, config in recipe.stages(choices.config).items():
+                made = pipeline.load(result) if result else made  # as another start would find it
                 result = work / name / _RESULT
                 if not (result / "model_index.json").is_file():
                     _run(name, made, config=config, job=job)
-                made = pipeline.load(result)  # as another start would find it
         except torch.OutOfMemoryError as error:
             raise MammoprepError(
                 "Out of GPU memory. Go on with --resume and a lower --set diffusion.micro_batch=N (or samples=N), or"

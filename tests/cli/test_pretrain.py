@@ -50,15 +50,13 @@ def test_a_backbone_is_made_and_the_segmenter_trains_on_it(
     assert "14 lesion-free images of 7 patients; 1 patients of fold 1's validation set are left out" in printed.err
     assert "diffusion: step 2/2  loss" in printed.err
     words = ["--model=m-odise", "--device=cpu", *(f"--set={setting}" for setting in SEGMENTER)]
-    assert run(mammograms, *words, "--fold=1", f"--weights=mam-e={out}", "--out=run", command="train") == 0
-    assert (Path("run") / "fold-1" / "predictions" / "panoptic.json").is_file()
-    assert "flattered" not in capsys.readouterr().err
-    run(mammograms, *words, "--fold=0", f"--weights=mam-e={out}", "--out=other", command="train")
+    assert run(mammograms, *words, "--fold=0", f"--weights=mam-e={out}", "--out=run", command="train") == 0
     assert "so its scores are flattered. Pretrain with --fold 0." in capsys.readouterr().err
+    assert (Path("run") / "fold-0" / "predictions" / "panoptic.json").is_file()
 
 
 def test_json_prints_one_object(mammograms: Path, backbone: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(mammograms, *new(backbone, "--fold=none", "--out=out", "--json")) == 0
+    assert run(mammograms, *new(backbone, "--fold=none", "--out=out", "--json", "--steps=1")) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out) == {
         "backbone": "out",
