@@ -46,6 +46,32 @@ def test_train_gpu_says_in_one_line_that_there_is_no_gpu(monkeypatch):
     assert "no CUDA GPU" in done.stderr
 
 
+def test_train_memory_counts_tensors_while_they_live(monkeypatch):
+    """Two of 4 KiB at once, then a view of one, then a number, for which 512 bytes are given; softmax is in float32."""
+    import torch
+
+    monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
+    import train_memory
+
+    with train_memory.nothing_computed() as memory:
+        first = torch.empty(32, 32)
+        assert memory.now == 4096
+        second = first.T.contiguous()
+        assert memory.now == 8192
+        shown = first[1:]
+        del first, second
+        assert memory.now == 4096
+        del shown
+        number = torch.empty(())
+        assert (memory.now, memory.peak) == (512, 8192)
+        with torch.autocast("cpu", torch.bfloat16):
+            layer = torch.nn.Linear(8, 8)
+            mapped = layer(torch.empty(2, 8))
+            assert mapped.dtype == torch.bfloat16
+            assert torch.nn.functional.softmax(mapped, -1).dtype == torch.float32
+    assert number.numel() == 1
+
+
 def test_my_reader(tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()

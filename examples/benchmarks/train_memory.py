@@ -158,7 +158,7 @@ def of_stage(name: str, changes: Sequence[str]) -> Work:
     values = settings.change(recipe.BASES["compact"], changes)
     config: recipe.StageConfig = getattr(values, name)
     with torch.device("meta"):
-        made = compact.make(seed=0)
+        made = compact.make(values.sizes, seed=0)
     made = Pipeline(made.unet, made.vae, made.text_encoder, made.tokenizer)  # with a noise schedule that has numbers
     stage = STAGES[name](made, checkpointing=config.checkpointing)
     module = placed(stage.module.train())
