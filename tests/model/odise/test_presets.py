@@ -16,6 +16,7 @@ from mammoprep_model.odise.class_head import ClassHead, LinearHead
 from mammoprep_model.odise.network import Odise, build
 from mammoprep_model.odise.swin import MEAN, STD
 from mammoprep_model.optimizer import make_optimizer, set_rate
+from mammoprep_model.pretrain import recipe
 from mammoprep_model.segmenter import Batch
 
 PAPER = [name for name, preset in zoo.PRESETS.items() if preset.published]
@@ -184,10 +185,10 @@ def test_tiny_swin_needs_no_weights(small: ModelConfig, categories: tuple[Catego
     assert any(name.startswith("backbone.swin") for name in network.trained_state())
 
 
-def test_every_source_is_a_part_of_some_preset_or_a_start_for_mask_generators():
+def test_every_source_is_a_part_of_some_preset_or_what_something_starts_from():
     named = {part for preset in zoo.PRESETS.values() for part in preset.model.parts}
     starts = {source.name for source in weights.SOURCES.values() if source.layout == "mask2former"}
-    assert set(weights.SOURCES) == named | starts
+    assert set(weights.SOURCES) == named | starts | set(recipe.BASES)
 
 
 @pytest.mark.parametrize(("name", "left"), [("m2f-swin-l", 0), ("odise", 6)])
