@@ -122,12 +122,18 @@ def _speed(task: Task, preset: Preset, *, session: Session) -> float:
 
     probe = replace(preset, train=_with_steps(preset.train, 2 * PROBED))
     with TemporaryDirectory() as folder:
-        own = replace(session, resume=False, on_step=see, on_predict=None)
+        own = replace(_own(session, preset), resume=False, on_step=see, on_predict=None)
         try:
             trainer.train(task.dataset, out=Path(folder) / "run", preset=probe, seed=task.seed, session=own)
         except _Known:
             return median(taken[WARM:])
     raise MammoprepError(f"{preset.name} ended before its speed was known. Give it no early stop: train.early_stop=0.")
+
+
+def _own(session: Session, preset: Preset) -> Session:
+    """Leave the places of parts that a preset has."""
+    places = {part: place for part, place in session.weights.items() if part in preset.model.parts}
+    return replace(session, weights=places)
 
 
 def _with_steps(train: TrainConfig, steps: int) -> TrainConfig:
@@ -163,7 +169,7 @@ def train(
         long = replace(preset, train=_with_steps(preset.train, lengths[name].steps)) if lengths[name].steps else preset
         for fold in range(task.folds):
             run, session = task.run(name, fold), sessions[name]
-            session = replace(session, resume=(run / "run.json").is_file())
+            session = replace(_own(session, preset), resume=(run / "run.json").is_file())
             trainer.train(task.dataset, out=run, preset=long, fold=fold, seed=task.seed, session=session)
 
 

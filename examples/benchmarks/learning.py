@@ -88,12 +88,25 @@ SMALL: Mapping[str, tuple[str, ...]] = {
 other rates, and sam-zs, which would be noise."""
 AS_TINY = ("m2f-swin-l", "m2f-sd", "m-odise")
 """Presets that take `tiny`'s sizes: the others of the paper differ from m-odise in pretrained weights alone."""
+COMPACT = "m-odise-compact"
+"""Takes `tiny`'s sizes too, on a frozen backbone that is pretrained first, one for each fold."""
+_STAGE = ("batch_size=8", "micro_batch=8", "lr=1e-3", "warmup_steps=50", "ema=0.99")
+PRETRAINED = (
+    *("sizes.unet=32,32,64,64", "sizes.vae=8,16,16,32", "sizes.text=32", "sizes.text_layers=2", "sizes.text_heads=2"),
+    *("sizes.head=8", "sizes.groups=8", "size=128", "fit=pad", "samples=0", "distance_images=0"),
+    *("autoencoder.steps=400", "diffusion.steps=800"),
+    *(f"{stage}.{value}" for stage in ("autoencoder", "diffusion") for value in _STAGE),
+)
+"""How: in the sizes of `tiny`'s backbone, on the images of 128 pixels that the segmenter sees."""
 
 
 def as_tiny(name: str) -> Iterator[str]:
     """Say what gives a preset `tiny`'s sizes and training."""
     preset = PRESETS[name]
-    wanted = {"model": small(preset.model), "train": PRESETS["tiny"].train}
+    model = small(preset.model)
+    if name == COMPACT:
+        model = replace(model, backbone=preset.model.backbone, backbone_frozen=True)
+    wanted = {"model": model, "train": PRESETS["tiny"].train}
     for part, values in wanted.items():
         for field, value in asdict(values).items():
             if field != "steps" and value != getattr(getattr(preset, part), field):
@@ -103,11 +116,26 @@ def as_tiny(name: str) -> Iterator[str]:
 
 def benchmark(dataset: Path, *, budget: float, count: int, device: str) -> int:
     """Compare the families as they learn in the same time."""
-    sizes = {**SMALL, **{name: tuple(as_tiny(name)) for name in AS_TINY}}
+    backbones = pretrain(dataset, count=count, device=device)
+    sizes = {**SMALL, **{name: tuple(as_tiny(name)) for name in (*AS_TINY, *[COMPACT] * bool(backbones))}}
     changes = [f"--set={name}:{change}" for name, each in sizes.items() for change in each]
     options = ["--models", ",".join(sizes), "--folds", str(count), "--budget", str(budget), "--device", device]
-    command = [sys.executable, "-m", "mammoprep", "benchmark", str(dataset), *options, *changes]
+    command = [sys.executable, "-m", "mammoprep", "benchmark", str(dataset), *options, *changes, *backbones]
     return subprocess.run([*command, "--out", str(dataset.with_name("benchmark"))], check=False).returncode
+
+
+def pretrain(dataset: Path, *, count: int, device: str) -> list[str]:
+    """Pretrain a backbone for each fold; give the option that names them, none where every image has a lesion."""
+    if not any(row["lesion_free"] == "1" for row in panoptic.load_cases(dataset)):
+        print(f"{COMPACT} is left out: no image is lesion-free.", flush=True)
+        return []
+    places = dataset.with_name("backbones")
+    changes = [f"--set={change}" for change in PRETRAINED]
+    for fold in range(count):
+        command = [sys.executable, "-m", "mammoprep", "pretrain", str(dataset), "--base", "compact", *changes]
+        out = ["--fold", str(fold), "--out", str(places / str(fold)), "--device", device]
+        subprocess.run([*command, *out], check=True)
+    return ["--weights", f"compact={places}/{{fold}}"]
 
 
 @dataclass(frozen=True)

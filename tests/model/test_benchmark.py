@@ -12,7 +12,9 @@ from mammoprep.errors import MammoprepError
 from mammoprep_model import benchmark, checkpoint, trainer
 from mammoprep_model.benchmark import Length, Task
 from mammoprep_model.config import Preset
+from mammoprep_model.log import Step
 from mammoprep_model.plan import Session
+from mammoprep_model.zoo import PRESETS
 
 pytestmark = pytest.mark.usefixtures("fake_network")
 CPU = Session(device="cpu")
@@ -114,3 +116,25 @@ def test_speed_is_that_of_the_steps_after_the_first(
 def test_more_folds_than_there_are(dataset: Path) -> None:
     with pytest.raises(MammoprepError, match="has 3 folds, not 4. Say --folds 3 or fewer."):
         benchmark.check_folds(dataset, 4)
+
+
+def test_a_preset_is_given_the_places_of_its_own_parts_alone(
+    dataset: Path, tmp_path: Path, small_preset: Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One --weights names the parts of all presets; a network refuses what is none of its own."""
+    needs = replace(small_preset, name="needs", model=PRESETS["m-odise"].model)
+    told: list[tuple[str, set[str], bool]] = []
+
+    def train(*_: object, preset: Preset, session: Session, **__: object) -> None:
+        told.append((preset.name, set(session.weights), session.on_step is not None))
+        for _number in range(benchmark.PROBED if session.on_step else 0):
+            session.on_step(Step(0, 1, 1, {}, 0.1, 1e3, 0))
+
+    monkeypatch.setattr(trainer, "train", train)
+    presets = {"tiny": replace(small_preset, model=PRESETS["u-net"].model), "needs": needs}
+    session = replace(CPU, weights={"mam-e": "here", "biomedclip": "there"})
+    task = Task(dataset, tmp_path / "out", 1, 20)
+    lengths = benchmark.begin(task, presets, session=session)
+    benchmark.train(task, presets, lengths, sessions=dict.fromkeys(presets, session))
+    parts = {"tiny": set(), "needs": {"mam-e", "biomedclip"}}
+    assert told == [(name, parts[name], probed) for probed in (True, False) for name in presets]
