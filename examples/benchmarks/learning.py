@@ -90,11 +90,11 @@ AS_TINY = ("m2f-swin-l", "m2f-sd", "m-odise")
 """Presets that take `tiny`'s sizes: the others of the paper differ from m-odise in pretrained weights alone."""
 COMPACT = "m-odise-compact"
 """Takes `tiny`'s sizes too, on a frozen backbone that is pretrained first, one for each fold."""
-_STAGE = ("batch_size=8", "micro_batch=8", "lr=1e-3", "warmup_steps=50", "ema=0.99")
+_STAGE = ("batch_size=4", "micro_batch=4", "lr=1e-3", "warmup_steps=50", "ema=0.99")
 PRETRAINED = (
     *("sizes.unet=32,32,64,64", "sizes.vae=8,16,16,32", "sizes.text=32", "sizes.text_layers=2", "sizes.text_heads=2"),
     *("sizes.head=8", "sizes.groups=8", "size=128", "fit=pad", "samples=0", "distance_images=0"),
-    *("autoencoder.steps=400", "diffusion.steps=800"),
+    *("autoencoder.steps=200", "diffusion.steps=500"),
     *(f"{stage}.{value}" for stage in ("autoencoder", "diffusion") for value in _STAGE),
 )
 """How: in the sizes of `tiny`'s backbone, on the images of 128 pixels that the segmenter sees."""
