@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, ViTConfig, ViTModel
 
+from mammoprep_model import tensors
 from mammoprep_model.attention import attend_within
 
 State = dict[str, Tensor]
@@ -117,8 +118,14 @@ def _load(architecture: Any, config: Any, state: State) -> Any:
     """Build a model from tensors alone; a name too many or too few is a KeyError."""
     # from_pretrained translates the hub's stable names to those of the installed version.
     model, info = architecture.from_pretrained(
-        None, config=config, state_dict=state, add_pooling_layer=False, output_loading_info=True
+        None,
+        config=config,
+        state_dict=state,
+        add_pooling_layer=False,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
     )
+    tensors.check_shapes(info)
     if wrong := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
         raise KeyError(wrong[0])
     return model.float()

@@ -42,7 +42,7 @@ class TrainConfig:
     class_weights: str = "none"
     """Weights of the lesion classes in the cross-entropy: `none`, `inverse` (of their lesions), or numbers: 1,2,4."""
     steps: int = 9000
-    """Optimiser steps; where `epochs` is given they follow from it. 0: the network predicts as it starts."""
+    """Optimiser steps; where `epochs` is above 0 they follow from it. 0: the network predicts as it starts."""
     epochs: float = 0.0
     """Times that every training image of the fold is seen; 0 leaves it to `steps`."""
     batch_size: int = 4

@@ -18,6 +18,7 @@ def change(config: Config, assignments: Iterable[str]) -> Config:
     """Give the config with `<field>=value` carried out, of a preset `train.<field>=value` and `model.<field>=value`.
 
     Lists are written with commas, `lr` is short for `learning_rate`. A key that does not exist names the nearest one.
+    Of `train.steps` and `train.epochs` the last one named says how long.
     """
     for assignment in assignments:
         key, equals, text = (part.strip() for part in assignment.partition("="))
@@ -29,6 +30,8 @@ def change(config: Config, assignments: Iterable[str]) -> Config:
         if key not in names:
             raise UnknownNameError(key, kind="setting", known=[*names, *short])
         config = _assign(config, path=key.split("."), text=text)
+        if key == "train.steps":
+            config = _assign(config, path=["train", "epochs"], text="0")
     return config
 
 

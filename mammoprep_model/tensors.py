@@ -43,14 +43,30 @@ def _tensors(path: Path) -> State:
 def model(architecture: Any, config: Any, state: Mapping[str, Tensor], *, new: tuple[str, ...] = ()) -> Any:
     """Build a transformers model in float32 from tensors; a name that they lack is a KeyError, but for `new`.
 
-    from_pretrained translates the names of published files to those of the installed version.
+    A tensor of another shape is a ValueError. from_pretrained translates the names of published files to those of the
+    installed version.
     """
     built, info = architecture.from_pretrained(
-        None, config=config, state_dict=dict(state), dtype=torch.float32, output_loading_info=True
+        None,
+        config=config,
+        state_dict=dict(state),
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
     )
+    check_shapes(info)
     if missing := sorted(name for name in info["missing_keys"] if not name.startswith(new)):
         raise KeyError(missing[0])
     return built
+
+
+def check_shapes(info: Mapping[str, Any]) -> None:
+    """Refuse tensors of other shapes than the configuration has, told by `output_loading_info`.
+
+    transformers itself would say no more than to look at a report of its own.
+    """
+    for name, found, wanted in sorted(info["mismatched_keys"]):
+        raise ValueError(f"{name} has the shape {tuple(found)}, while its configuration asks for {tuple(wanted)}")
 
 
 def fill(network: Any, state: Mapping[str, Tensor]) -> Any:
@@ -62,10 +78,28 @@ def fill(network: Any, state: Mapping[str, Tensor]) -> Any:
 
 
 @contextmanager
+def quietly() -> Iterator[None]:
+    """Keep transformers' bars and reports off the screen: what is wrong is said by us, in one line."""
+    from transformers.utils import logging
+
+    screen: Any = logging  # its functions are not annotated
+    level, has_bars = screen.get_verbosity(), screen.is_progress_bar_enabled()
+    screen.set_verbosity_error()
+    screen.disable_progress_bar()
+    try:
+        yield
+    finally:
+        screen.set_verbosity(level)
+        if has_bars:
+            screen.enable_progress_bar()
+
+
+@contextmanager
 def reading(part: str, place: Path) -> Iterator[None]:
     """Say which part of which folder or file could not be read, and why."""
     try:
-        yield
+        with quietly():
+            yield
     except (*_UNREADABLE, KeyError) as error:
         reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error).split("\n")[0]
         raise MammoprepError(f"{place} is no readable {part}: {reason}. {weights.needs(part)}") from error

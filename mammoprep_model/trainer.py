@@ -85,9 +85,7 @@ def _untrained(job: Job, *, on: str) -> Segmenter:
         torch.set_num_threads(train.cpu_threads)
     network = checkpoint.untrained(replace(job.config, device=on))
     if train.steps and not any(each.requires_grad for each in checkpoint.module_of(network).parameters()):
-        raise MammoprepError(
-            "Nothing of this network is trained. Say --set train.steps=0 --set train.epochs=0 for a RUN of it as it is."
-        )
+        raise MammoprepError("Nothing of this network is trained. Say --set train.steps=0 for a RUN of it as it is.")
     return network
 
 

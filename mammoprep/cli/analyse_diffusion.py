@@ -13,9 +13,6 @@ from mammoprep.errors import MammoprepError
 if TYPE_CHECKING:
     from mammoprep_model.analysis import Analysis, Curve
 
-_PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of the time steps that the table shows."""
-
 
 def analyse_diffusion(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="RUNs of segdiff, ensemdiff or medsegdiff.")],
@@ -54,20 +51,20 @@ def analyse_diffusion(
     if json:
         console.print_json(content)
     else:
-        _show(found)
+        _show(found, points=points)
 
 
-def _show(found: Sequence["Analysis"]) -> None:
+def _show(found: Sequence["Analysis"], *, points: int) -> None:
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for place, column in enumerate(("run", "estimated from", *(f"t = {share:.2f} T" for share in _PLACES))):
+    table, shares = Table(box=None, padding=(0, 2, 0, 0)), _shares(points)
+    for place, column in enumerate(("run", "estimated from", *(f"t = {share:.2f} T" for share in shares))):
         table.add_column(column, justify="right" if place > 1 else "left", no_wrap=True)
     for each in found:
         if each.true is None or each.given is None:
-            table.add_row(each.run, "noise, feed-forward", *[""] * 4, _cell(each.noise, 0))
+            table.add_row(each.run, "noise, feed-forward", *[""] * (len(shares) - 1), _cell(each.noise, 0))
             continue
-        places = [_nearest(each.steps, share * (each.time_steps - 1)) for share in _PLACES]
+        places = [_nearest(each.steps, share * (each.time_steps - 1)) for share in shares]
         rows = {"the true noised mask": each.true, "noise": each.noise, "no network: noised mask": each.given}
         for name, curve in rows.items():
             table.add_row(each.run, name, *(_cell(curve, place) for place in places))
@@ -75,6 +72,12 @@ def _show(found: Sequence["Analysis"]) -> None:
     screen.print("Mean squared error of the mask (Dice of the lesions)")
     screen.width = max(screen.width, screen.measure(table, options=screen.options.update(max_width=1000)).maximum)
     screen.print(table)
+
+
+def _shares(points: int) -> list[float]:
+    """Give at most five of the shares of the time steps at which curves have points, evenly spread."""
+    last = points - 1
+    return [place / last for place in sorted({round(quarter * last / 4) for quarter in range(5)})]
 
 
 def _nearest(steps: Sequence[int], wanted: float) -> int:

@@ -3,23 +3,26 @@
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mammoprep.cli import console
 from mammoprep.cli.extra import require_model
 from mammoprep.cli.train import Device, Live, is_first, parse_weights
-from mammoprep.errors import MammoprepError, UnknownNameError
+from mammoprep.errors import MammoprepError
 
 if TYPE_CHECKING:
     from mammoprep_model.log import Step
     from mammoprep_model.pretrain.plan import Choices, Session
 
+Base = Literal["sd-1.5", "compact"]
+"""What a pretraining may start from: `recipe.BASES`."""
+
 
 def pretrain(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set with lesion-free images.")],
-    base: Annotated[str | None, typer.Option(help="What to start from.", show_default="sd-1.5")] = None,
+    base: Annotated[Base | None, typer.Option(help="What to start from.", show_default="sd-1.5")] = None,
     fold: Annotated[
         str | None,
         typer.Option(help="Fold whose validation patients are left out, 0 … k-1; none: nobody is.", show_default="0"),
@@ -28,7 +31,9 @@ def pretrain(
     weights: Annotated[
         list[str] | None, typer.Option(help="Where the base lies: sd-1.5=DIR (or hub id), or a folder of parts.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Short for --set diffusion.steps=…", show_default="10000")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Short for --set diffusion.steps=…", show_default="as the base has it")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A value: diffusion.lr=1e-6. May be repeated.")
     ] = None,
@@ -77,11 +82,9 @@ def pretrain(
     return None
 
 
-def _start(base: str) -> "Choices":
+def _start(base: Base) -> "Choices":
     from mammoprep_model.pretrain import plan, recipe
 
-    if base not in recipe.BASES:
-        raise UnknownNameError(base, kind="base", known=recipe.BASES)
     return plan.Choices(base, recipe.BASES[base])
 
 

@@ -24,9 +24,10 @@ def show(content: Mapping[str, Any], *, iou_sweep: bool = False) -> None:
     folds = f", mean ± standard deviation over {len(content['folds'])} folds" if content["std"] else ""
     screen.print(f"{mark}{content['images']} images{patients}{folds}; matching {content['matching']}; per cent\n")
     for title, table in _tables(content, iou_sweep=iou_sweep):
-        title = mark + title
         if title:
-            screen.print(title, style="bold", soft_wrap=True)
+            screen.print(mark + title, style="bold", soft_wrap=True)
+        else:
+            table.columns[0].header = f"{mark}{table.columns[0].header}"
         screen.print(table, "")
     if content["dice"]:
         lesion = f"Dice {_cell(content, 'dice', 'per_image')}, IoU {_cell(content, 'iou', 'per_image')}"

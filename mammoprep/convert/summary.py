@@ -121,7 +121,7 @@ def of_records(
 
 def _name(recipe: AnyRecipe) -> str:
     if isinstance(recipe, Prompted):
-        return f"sam, SHA-256 of its weights {', '.join(line.split()[0] for line in recipe.weights)}"
+        return f"sam, weights {', '.join(line[:12] for line in recipe.weights)} … (SHA-256)"
     return next((name for name, known in RECIPES.items() if known == recipe), "with options of its own")
 
 

@@ -38,7 +38,7 @@ _BROKEN = (
     zlib.error,
 )
 """What NumPy, zipfile and zlib raise for a file that is damaged or something else."""
-_HINT = "Type `mammoprep evaluate` again, with --out for predictions that are no RUN."
+_HINT = "Score it: mammoprep evaluate RUN, or mammoprep evaluate DATASET PREDICTIONS --out RESULT."
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,8 +77,9 @@ def write(pipeline: Pipeline, folder: Path) -> None:
     words = pipeline.tokenizer.backend_tokenizer
     words.no_padding()  # it keeps how it was asked last
     words.no_truncation()
-    for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
-        getattr(pipeline, name).save_pretrained(folder / name)
+    with tensors.quietly():
+        for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+            getattr(pipeline, name).save_pretrained(folder / name)
     words.model.save(str(folder / "tokenizer"))
     panoptic.write_json(folder / "model_index.json", _index(pipeline))
 

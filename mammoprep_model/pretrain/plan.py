@@ -74,7 +74,7 @@ def check_enough(root: Path, chosen: Chosen, config: PretrainConfig) -> None:
         more = f" ({len(chosen.held_out)} more are of patients that the fold validates on)" if chosen.held_out else ""
         raise MammoprepError(
             f"{root} has {len(chosen.images)} lesion-free images to learn from{more}, but {needed} are needed: as many"
-            " as a step takes, and 4. Convert more of them, or lower --set diffusion.batch_size=N."
+            " as a step takes, at least 4. Convert more of them, or lower --set diffusion.batch_size=N."
         )
 
 

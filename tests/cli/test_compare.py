@@ -218,7 +218,7 @@ def test_runs_are_compared_over_their_folds(dataset, results, tmp_path, capsys):
     ("arguments", "text"),
     [
         (["{half}", "nowhere"], "nowhere does not exist. Name a RUN"),
-        (["{half}", "{dataset}"], "dataset/scores.json does not exist. Type `mammoprep evaluate` again"),
+        (["{half}", "{dataset}"], "dataset/scores.json does not exist. Score it: mammoprep evaluate RUN"),
         (["{half}"], "One result cannot be compared. Name two or more."),
         ([], "Missing argument 'RESULT"),
         (["{half}", "{whole}", "--threshold", "0.07"], "--threshold 0.07 is not of the sweep"),

@@ -3,11 +3,14 @@
 import json
 import signal
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from mammoprep.cli import main, pretrain
+from mammoprep.cli.pretrain import Base
 from mammoprep_model.pretrain import loop
+from mammoprep_model.pretrain.recipe import BASES
 
 SMALL_STEP = ["DATASET", "--set=diffusion.batch_size=4", "--set=diffusion.micro_batch=4"]
 SETTINGS = (
@@ -33,6 +36,10 @@ def run(*arguments: object, command: str = "pretrain") -> int:
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in (command, *arguments)])
     return int(str(ended.value.code))
+
+
+def test_the_bases_that_are_offered_are_those_there_are() -> None:
+    assert set(get_args(Base)) == set(BASES)
 
 
 def new(backbone: Path, *more: str) -> list[str]:
@@ -109,7 +116,7 @@ def test_a_backbone_from_nothing_carries_the_compact_segmenter(
     ("arguments", "line"),
     [
         (["nowhere"], "panoptic.json does not exist"),
-        (["DATASET", "--base=sd-1.6"], "Did you mean 'sd-1.5'"),
+        (["DATASET", "--base=sd-1.6"], "'sd-1.6' is not one of 'sd-1.5', 'compact'"),
         (["DATASET", "--fold=7"], "no fold 7"),
         (["DATASET", "--fold=first"], "neither a number from 0 nor none"),
         (["DATASET", "--set=diffusion.stepps=7"], "Did you mean 'diffusion.steps'"),

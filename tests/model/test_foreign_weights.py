@@ -92,8 +92,7 @@ def test_train_says_it_in_one_line_and_leaves_nothing(
     with pytest.raises(SystemExit) as ended:
         main([str(word) for word in (*words, *encoder, "--device=cpu")])
     assert ended.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    said = [line for line in lines if line and "Loading weights" not in line]  # which is transformers' bar
+    said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert f"say --weights {part}=FOLDER" in said[0]
     assert not (tmp_path / "out").exists()
@@ -124,6 +123,17 @@ def test_a_value_of_config_json_that_cannot_be_is_one_line(vit_folder: Path, tmp
         LOAD["vit"]("vit-l", {"vit-l": str(folder)})
     assert "\n" not in str(caught.value)
     assert "is no readable vit-l" in str(caught.value)
+
+
+def test_tensors_of_another_shape_are_one_line_that_names_both(
+    vit_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(vit_folder, tmp_path / "vit")
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, "intermediate_size": 24}))
+    with pytest.raises(MammoprepError, match=r"has the shape \(\d+,\), while its configuration asks for \(24,\)\. Put"):
+        LOAD["vit"]("vit-l", {"vit-l": str(folder)})
+    assert capsys.readouterr().err == ""  # neither a bar nor a report of transformers
 
 
 def test_trained_parameters_of_another_family_do_not_fit_run_json(

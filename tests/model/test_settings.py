@@ -39,6 +39,23 @@ def test_later_settings_win_and_others_stay() -> None:
     assert changed == replace(TINY, train=replace(TINY.train, steps=9))
 
 
+@pytest.mark.parametrize(
+    ("assignments", "length"),
+    [
+        (("train.steps=7",), (7, 0)),
+        (("train.epochs=3", "train.steps=7"), (7, 0)),
+        (("train.steps=7", "train.epochs=3"), (7, 3)),
+        (("train.lr=1",), (9000, 1000)),
+    ],
+)
+def test_steps_that_are_asked_for_end_a_training_counted_in_epochs(
+    assignments: tuple[str, ...], length: tuple[int, float]
+) -> None:
+    """The preset `u-net` has 1,000 epochs, from which its steps follow."""
+    changed = settings.change(zoo.preset("u-net"), assignments).train
+    assert (changed.steps, changed.epochs) == length
+
+
 def test_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"Did you mean 'train\.learning_rate'"):
         settings.change(TINY, ["train.learning_rat=1"])

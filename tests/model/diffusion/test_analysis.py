@@ -1,6 +1,7 @@
 """The curves of a diffusion network: sums by hand, an oracle, and the command on two small runs."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,8 @@ def test_the_command_writes_curves_of_both_objectives(
     assert run(*runs, "--out", out, "--points", 4, "--device", "cpu") == 0
     printed = capsys.readouterr().out
     assert "no network: noised mask" in printed
+    shown = ("t = 0.00 T", "t = 0.33 T", "t = 0.67 T", "t = 1.00 T")
+    assert [column.strip() for column in re.split(r"  +", printed.splitlines()[1]) if "T" in column] == [*shown]
     assert "noise, feed-forward" in printed
     names = {path.name for path in out.iterdir()}
     assert names == {"analysis.json", *(f"{name}.{kind}" for name in ("curves", "forward") for kind in ("png", "svg"))}

@@ -58,7 +58,11 @@ def test_sam_ft_is_trained_resumed_scored_and_used(
         assert (out / file).read_bytes() == (whole / file).read_bytes()
 
     assert run("evaluate", out) == 0
-    assert capsys.readouterr().out.startswith("† 2 images")
+    said = capsys.readouterr().out
+    assert said.startswith("† 2 images")
+    assert "\n† IoU t " in said
+    assert "† at t = " in said
+    assert "† \n" not in said
     assert run("predict", out, dataset, predictions, "--device=cpu") == 0
     assert json.loads((predictions / "manifest.json").read_text())["prompts"] == "ground-truth"
     assert run("predict", out, dataset, tmp_path / "tiles", "--tiles=2", "--device=cpu") == 2
@@ -152,7 +156,7 @@ def test_other_networks_and_absent_detections_are_one_line(
 ):
     sizes = ("model.width=4", "model.levels=2", "model.head=4", "train.size=32", "train.crop=32", "train.steps=0")
     out = tmp_path / "u-net"
-    options = [f"--set={each}" for each in (*sizes, "train.epochs=0")]
+    options = [f"--set={each}" for each in sizes]
     assert run("train", dataset, "--model=u-net", "--out", out, *options, "--device=cpu") == 0
     assert run("predict", out, dataset, tmp_path / "predictions", "--prompts=grid", "--device=cpu") == 2
     assert "u-net takes no prompts. Leave out --prompts." in " ".join(capsys.readouterr().err.split())
