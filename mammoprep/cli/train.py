@@ -65,10 +65,9 @@ def train(
     out = out or Path("runs") / f"{model or 'tiny'}-fold-{number or 0}"
     choices = _choices(model, run=out if resume else None)
     choices = replace(
-        choices, seed=choices.seed if seed is None else seed, fold=choices.fold if number is None else number
-    )
-    choices = replace(
         choices,
+        seed=choices.seed if seed is None else seed,
+        fold=choices.fold if number is None else number,
         preset=settings.change(choices.preset, [*_short(augment=augment, view=view), *(set_ or [])]),
     )
     places = parse_weights(weights or [], choices.preset.model.parts)
