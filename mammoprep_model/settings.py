@@ -63,8 +63,14 @@ def _assign(config: Any, *, path: list[str], text: str) -> Any:
     try:
         return replace(config, **{name: _parse(text, kind)})
     except (KeyError, ValueError) as error:
-        wanted = getattr(kind, "__name__", str(kind)) if not get_args(kind) else str(kind)
-        raise MammoprepError(f"{text!r} is no value for {name}: it takes {wanted}, now {current!r}.") from error
+        raise MammoprepError(f"{text!r} is no value for {name}: it takes {_wanted(kind)}, now {current!r}.") from error
+
+
+def _wanted(kind: Any) -> str:
+    """Say what a field takes: its choices, or its type."""
+    if get_origin(kind) is Literal:
+        return " or ".join(map(str, get_args(kind)))
+    return str(kind) if get_args(kind) else getattr(kind, "__name__", str(kind))
 
 
 def _parse(text: str, kind: Any) -> Any:

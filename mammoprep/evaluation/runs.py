@@ -121,8 +121,10 @@ def is_other(run: Path, dataset: Path) -> bool:
     trained_on, named = content.get("manifest_sha256"), content.get("dataset")
     if not isinstance(trained_on, str) or (isinstance(named, str) and Path(named).resolve() == dataset.resolve()):
         return False
-    manifest = dataset / "manifest.json"
-    return panoptic.file_hash(manifest if manifest.is_file() else dataset / "panoptic.json") != trained_on
+    manifest, maps = dataset / "manifest.json", dataset / "panoptic.json"
+    if not maps.is_file():
+        raise MissingFileError(maps, hint="Name a DATASET, as `mammoprep convert` writes it.")
+    return panoptic.file_hash(manifest if manifest.is_file() else maps) != trained_on
 
 
 def locate(run: Path, *, on: Path | None = None) -> tuple[Path, dict[int, Path]]:

@@ -73,7 +73,7 @@ class DiffusionConfig(Architecture):
     @property
     def shown(self) -> Mapping[str, str]:
         """Give what `mammoprep models` says of it."""
-        return {"backbone": "unet *"}
+        return {"backbone": "unet *", "class head": "pixels"}
 
     @property
     def leaner(self) -> str:

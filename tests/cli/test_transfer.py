@@ -157,6 +157,7 @@ def test_shared_patients_are_counted_and_refused(
         ("unfinished", "is not finished: fold 2 has not been trained to its end. End it first: mammoprep train"),
         ("empty", "has no lesion, so nothing can be found in it."),
         ("weights", "fold-0/model.safetensors is not readable"),
+        ("raw", "panoptic.json does not exist. Name a DATASET, as `mammoprep convert` writes it."),
         ("gone", "Without the data set of the RUN shared patients cannot be counted."),
         ("folds", "is not the one that"),
         ("needless", "--allow-overlap, --weights and --prompts are for a RUN --on another DATASET."),
@@ -174,6 +175,8 @@ def test_bad_input_is_one_line_and_leaves_no_scores(
         (other / "panoptic.json").write_text(json.dumps(content))
     if damage == "weights":
         (trained / "fold-0" / "model.safetensors").write_bytes(b"torn")
+    if damage == "raw":
+        other = dataset.parent
     if damage == "gone":
         shutil.move(dataset, dataset.with_name("elsewhere"))
     if damage == "folds":

@@ -71,6 +71,7 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
         ("train.steps=1.5", "it takes int"),
         ("train.flip=perhaps", "it takes bool"),
         ("train.scale=1", r"it takes tuple\[float, float\]"),
+        ("train.augment=flop", "it takes none or flip or crop or lsj, now 'lsj'"),
     ],
 )
 def test_a_value_of_another_type_is_one_line(assignment: str, reason: str) -> None:
