@@ -216,7 +216,7 @@ def _differences(
 
 
 def _with_best(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Mark the highest value of each column among our own rows; who knew the truth rivals only its like."""
+    """Mark the highest value of each column above 0 among our own rows; who knew the truth rivals only its like."""
     rivals = [row for row in rows if not row.knows_truth] or rows
     values = {m: [v for row in rivals if (v := row.cells[m].value) is not None] for m in MEASURES}
     best = {m: max(given, default=None) for m, given in values.items()}
@@ -224,7 +224,7 @@ def _with_best(rows: Sequence[Row]) -> tuple[Row, ...]:
         replace(
             row,
             cells={
-                m: Cell(c.value, c.std, row in rivals and c.value is not None and c.value == best[m])
+                m: Cell(c.value, c.std, row in rivals and bool(c.value) and c.value == best[m])
                 for m, c in row.cells.items()
             },
         )

@@ -102,6 +102,11 @@ def test_threshold_chooses_the_level(result):
     assert values(found, "PQ") == [("A", 0.5, True), ("B", 0.0, False)]
 
 
+def test_nothing_found_is_nobodys_best(result):
+    found = compare([result("A", part(4)), result("B", part(4))], threshold=0.25, resamples=0)
+    assert values(found, "PQ") == [("A", 0.0, False), ("B", 0.0, False)]
+
+
 def test_same_titles_are_numbered(result):
     found = compare([result("A", part(8)), result("B", part(8)), result("A", part(4))], resamples=0)
     assert [row.title for row in found.rows] == ["A (1)", "B", "A (3)"]
