@@ -187,14 +187,14 @@ def test_missing_file_is_named(data, tmp_path, name):
     (tmp_path / "result" / name).unlink()
     text = line_of(tmp_path / "result")
     assert text.startswith(f"{tmp_path / 'result' / name} does not exist.")
-    assert "`mammoprep evaluate`" in text
+    assert "Score it: mammoprep evaluate RUN, " in text
 
 
 def test_run_that_was_not_evaluated_says_what_to_type(run):
     shutil.rmtree(run / "evaluation")
     text = line_of(run)
     assert text.startswith(f"{run / SCORES} does not exist.")
-    assert "`mammoprep evaluate`" in text
+    assert "Score it: mammoprep evaluate RUN, " in text
 
 
 def test_broken_scores_are_named(data, tmp_path):
@@ -268,7 +268,7 @@ def test_tables_of_another_version_are_refused(data, tmp_path, changed):
     path.write_bytes(npz_of(**kept))
     text = line_of(tmp_path / "result")
     assert text.startswith(f"{path} was written by another version of mammoprep.")
-    assert "`mammoprep evaluate` again" in text
+    assert "Score it: mammoprep evaluate RUN, " in text
 
 
 def test_damaged_tables_are_named_or_read(data, tmp_path):
