@@ -122,8 +122,11 @@ def _in_processes(calls: Iterable[Any], *, workers: int) -> Generator[Case]:
         pool = joblib.Parallel(n_jobs=max(2, workers), pre_dispatch=at_once, return_as="generator_unordered")
         cases = pool(calls)
     try:
-        for made in cases:  # noqa: UP028 - "yield from" would close it before the warning is muted
-            yield made
+        with warnings.catch_warnings():
+            # joblib replaces a worker that has grown, and warns of it in a thread of its own: as an error it would hang
+            warnings.filterwarnings("ignore", "A worker stopped while", UserWarning)
+            for made in cases:  # noqa: UP028 - "yield from" would close it before the warning is muted
+                yield made
     finally:
         with stopping(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*cancelled|.*not used", UserWarning)  # after Ctrl-C, that is meant

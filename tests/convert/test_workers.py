@@ -53,3 +53,30 @@ os.kill(os.getpid(), signal.SIGKILL)
         if worker.status() != psutil.STATUS_ZOMBIE:
             worker.wait(timeout=60)  # TimeoutExpired where it lives on
         assert worker.status() == psutil.STATUS_ZOMBIE  # which nobody has reaped, else NoSuchProcess
+
+
+def test_a_worker_that_has_grown_is_replaced_and_nothing_hangs(tmp_path):
+    """From its second image on, each worker grows by 350 MiB, which joblib takes for a leak; warnings are errors."""
+    (tmp_path / "image").touch()
+    script = """
+import os, sys, time
+from pathlib import Path
+from mammoprep.convert import case, workers
+from mammoprep.convert.options import Options
+
+def make(record, *, number, job):
+    os.kept = [*getattr(os, "kept", []), b"0" * (350 * 2**20 if hasattr(os, "kept") else 1)]
+    time.sleep(1.1)  # joblib looks once a second
+    return case.Case(number, image=str(os.getpid()))
+
+case.make = make
+job = case.Job(Path(sys.argv[1]), Path("."), Options(labels="any"), ())
+made = list(workers.make_all([(n, None) for n in range(8)], job=job, workers=2))
+print(len(made), len({each.image for each in made}))
+"""
+    command = [sys.executable, "-W", "error", "-c", script, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert not done.stderr
+    images, processes = map(int, done.stdout.split())
+    assert images == 8
+    assert processes > 2
