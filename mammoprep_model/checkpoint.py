@@ -4,7 +4,7 @@ import io
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -112,6 +112,7 @@ class Choices:
     preset: Preset
     fold: int | Literal["all"]
     seed: int
+    weights: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_choices(run: Path) -> Choices:
@@ -119,7 +120,8 @@ def read_choices(run: Path) -> Choices:
     path = run / "run.json"
     content = panoptic.read_json(path, hint="There is nothing to resume; leave --resume out to start.")
     try:
-        return Choices(_preset(content), "all" if "folds" in content else content["fold"], content["seed"])
+        fold: int | Literal["all"] = "all" if "folds" in content else content["fold"]
+        return Choices(_preset(content), fold, content["seed"], content["weights"])
     except (KeyError, TypeError) as error:
         raise MammoprepError(f"{path} is not a run's: {error!s} is missing or of another type. {_HINT}") from error
 

@@ -78,6 +78,13 @@ def check_out(out: Path, *, fold: Fold, session: Session) -> None:
         panoptic.check_vacant(out, overwrite=session.overwrite)
 
 
+def with_places(session: Session, *, out: Path) -> Session:
+    """Remember where a resumed run's parts lay, for folds too that it had not reached; places named now go first."""
+    if not session.resume:
+        return session
+    return replace(session, weights={**checkpoint.read_choices(out).weights, **session.weights})
+
+
 def plan(source: Panoptic, *, out: Path, preset: Preset, fold: Fold, seed: int, session: Session) -> list[Job]:
     """Say what each fold trains on and writes where."""
     count = len(panoptic.load_folds(source.root))
@@ -107,8 +114,9 @@ def plan(source: Panoptic, *, out: Path, preset: Preset, fold: Fold, seed: int, 
         run = out / f"fold-{k}" if fold == "all" else out
         resolved = replace(preset, train=with_steps(preset.train, images=len(train_ids)))
         own = replace(config, fold=k, preset=resolved, weights=weights.of_fold(session.weights, k))
-        agreed = _agree(own, run=run) if session.resume else own
-        jobs.append(Job(agreed, run, out / f"fold-{k}" / "predictions", train_ids, val_ids))
+        if session.resume:
+            _check_same(own, run=run)
+        jobs.append(Job(own, run, out / f"fold-{k}" / "predictions", train_ids, val_ids))
     return jobs
 
 
@@ -160,10 +168,10 @@ def remarks(source: Panoptic, jobs: Sequence[Job]) -> list[str]:
     return found
 
 
-def _agree(config: RunConfig, *, run: Path) -> RunConfig:
-    """Refuse to resume with another model or other data; give the config with the weights named at the start."""
+def _check_same(config: RunConfig, *, run: Path) -> None:
+    """Refuse to resume with another model or other data."""
     if not (run / "run.json").is_file():  # a fold that `all` had not reached
-        return config
+        return
     before = checkpoint.read_run(run)
     checkpoint.check_categories(before, config.categories, where=Path(config.dataset))
     compared = {
@@ -179,7 +187,6 @@ def _agree(config: RunConfig, *, run: Path) -> RunConfig:
             raise MammoprepError(f"{run} was started with another {name}. Repeat that one, or name another --out.")
     versions = [{"versions": {**each.versions, "gpu": ""}} for each in (before, config)]
     panoptic.refuse_other(*versions, where=run)
-    return replace(config, weights={**before.weights, **config.weights})
 
 
 def begin(out: Path, jobs: Sequence[Job], *, fold: Fold, session: Session) -> None:
@@ -189,7 +196,7 @@ def begin(out: Path, jobs: Sequence[Job], *, fold: Fold, session: Session) -> No
     if fold == "all":
         with panoptic.writing(out):
             out.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_folds(out, jobs[0].config, folds=len(jobs))
+        checkpoint.write_folds(out, replace(jobs[0].config, weights=session.weights), folds=len(jobs))
 
 
 def open_run(job: Job) -> None:

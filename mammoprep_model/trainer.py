@@ -44,6 +44,7 @@ def train(
             session = replace(session, on_step=None, on_predict=None, on_note=None)
         source = panoptic.load(dataset)
         plan.check_out(out, fold=fold, session=session)
+        session = plan.with_places(session, out=out)
         jobs = plan.plan(source, out=out, preset=preset, fold=fold, seed=seed, session=session)
         _check_processes(jobs, session=session, ranks=ranks)
         for remark in plan.remarks(source, jobs):

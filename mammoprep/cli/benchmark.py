@@ -31,7 +31,8 @@ def benchmark(
     folds: Annotated[int, typer.Option(min=1, help="So many of the folds, from the first.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for RUNs, scores and tables.")] = Path("benchmark"),
     weights: Annotated[
-        list[str] | None, typer.Option(help="Where a part lies: mam-e=DIR, or a folder of parts. May be repeated.")
+        list[str] | None,
+        typer.Option(help="A part: mam-e=DIR ({fold} is the number of each fold). Or a folder of parts."),
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help=_SET)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Start of every random stream.")] = 0,

@@ -99,3 +99,23 @@ def test_each_fold_may_have_a_backbone_of_its_own(dataset: Path, tmp_path: Path,
     assert planned(fold=0, session=session)[0].config.weights == places[0]
     with pytest.raises(MammoprepError, match=r"^mam-e: there is no .*/fold-1, which fold 1 needs\.$"):
         planned(fold="all", session=session)
+
+
+def test_folds_that_a_run_had_not_reached_begin_from_the_same_weights_when_it_is_resumed(
+    dataset: Path, tmp_path: Path, small_preset: Preset
+) -> None:
+    """The line that says how to go on names no weights, and a hub's default would be another backbone."""
+    folds = range(len(panoptic.load_folds(dataset)))
+    for fold in folds:
+        (tmp_path / f"fold-{fold}").mkdir()
+    out, source = tmp_path / "run", panoptic.load(dataset)
+    session = replace(CPU, weights={"mam-e": f"{tmp_path}/fold-{{fold}}"})
+    planned = partial(plan.plan, source, out=out, preset=small_preset, fold="all", seed=0)
+    jobs = planned(session=session)
+    plan.begin(out, jobs, fold="all", session=session)
+    plan.open_run(jobs[0])
+
+    again = plan.with_places(replace(CPU, resume=True), out=out)
+    assert [job.config.weights for job in planned(session=again)] == [job.config.weights for job in jobs]
+    moved = plan.with_places(replace(CPU, resume=True, weights={"mam-e": "elsewhere"}), out=out)
+    assert [job.config.weights for job in planned(session=moved)] == [{"mam-e": "elsewhere"}] * len(folds)

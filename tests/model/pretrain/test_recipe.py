@@ -57,6 +57,10 @@ def test_the_defaults_can_be_used() -> None:
     for config in recipe.BASES.values():
         recipe.check(config)
         recipe.check(replace(config, samples=0))
+    assert {base: [*recipe.stages(config)] for base, config in recipe.BASES.items()} == {
+        "sd-1.5": ["diffusion"],
+        "compact": ["autoencoder", "diffusion"],
+    }
 
 
 @pytest.mark.parametrize(
